@@ -1,0 +1,105 @@
+//! Organizations, their domains, API keys, and facts about the database itself.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::schema::{
+    big_integer, binary, pk_uuid, string, string_null, text, timestamp_with_time_zone,
+    timestamp_with_time_zone_null, uuid,
+};
+
+use crate::{foreign_key, index, table_with_times};
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.create_table(facts()).await?;
+        manager.create_table(organizations()).await?;
+        manager
+            .create_index(index("organizations", &["external_id"]).unique().take())
+            .await?;
+        manager.create_table(organization_domains()).await?;
+        manager
+            .create_index(index("organization_domains", &["domain"]).unique().take())
+            .await?;
+        manager
+            .create_index(index("organization_domains", &["organization_id"]))
+            .await?;
+        manager.create_table(api_keys()).await?;
+        manager
+            .create_index(index("api_keys", &["digest"]).unique().take())
+            .await?;
+        manager.create_table(schedules()).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in [
+            "schedules",
+            "api_keys",
+            "organization_domains",
+            "organizations",
+            "facts",
+        ] {
+            manager
+                .drop_table(Table::drop().table(table).if_exists().take())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// What is true of this database as a whole: oldest binary served, generation, master key check.
+fn facts() -> TableCreateStatement {
+    Table::create()
+        .table("facts")
+        .col(string("name").primary_key())
+        .col(text("value"))
+        .take()
+}
+
+fn organizations() -> TableCreateStatement {
+    table_with_times("organizations")
+        .col(pk_uuid("id"))
+        .col(string("name"))
+        .col(string_null("external_id"))
+        .col(text("metadata"))
+        .take()
+}
+
+fn organization_domains() -> TableCreateStatement {
+    table_with_times("organization_domains")
+        .col(pk_uuid("id"))
+        .col(uuid("organization_id"))
+        .col(string("domain"))
+        .col(string("state"))
+        .foreign_key(&mut foreign_key(
+            "organization_domains",
+            &["organization_id"],
+            "organizations",
+            &["id"],
+        ))
+        .take()
+}
+
+fn api_keys() -> TableCreateStatement {
+    Table::create()
+        .table("api_keys")
+        .col(pk_uuid("id"))
+        .col(string("name"))
+        .col(binary("digest"))
+        .col(string("suffix"))
+        .col(timestamp_with_time_zone("created_at"))
+        .col(timestamp_with_time_zone_null("last_used_at"))
+        .col(timestamp_with_time_zone_null("revoked_at"))
+        .take()
+}
+
+/// When each recurring job is due next; a node claims a run by moving the time on.
+fn schedules() -> TableCreateStatement {
+    Table::create()
+        .table("schedules")
+        .col(string("name").primary_key())
+        .col(big_integer("due_at_ms"))
+        .take()
+}

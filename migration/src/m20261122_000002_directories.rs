@@ -1,0 +1,207 @@
+//! Directories, their SCIM tokens, users, groups and memberships.
+//!
+//! Keys of rows inside a directory start with `directory_id`, so that a reference from one directory
+//! into another cannot be stored.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::schema::{
+    big_integer, binary, boolean, pk_uuid, small_integer, string, string_null, text,
+    timestamp_with_time_zone, timestamp_with_time_zone_null, uuid,
+};
+
+use crate::{foreign_key, index, primary_key, table_with_times};
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in [
+            directories(),
+            directory_activity(),
+            scim_tokens(),
+            users(),
+            user_emails(),
+            groups(),
+            memberships(),
+        ] {
+            manager.create_table(table).await?;
+        }
+        for unique in [
+            index("directories", &["external_key"]),
+            index("scim_tokens", &["digest"]),
+            index("users", &["directory_user_id"]),
+            index("users", &["directory_id", "user_name_key"]),
+            index("groups", &["directory_group_id"]),
+            index("groups", &["directory_id", "identity_key"]),
+        ] {
+            manager.create_index(unique.clone().unique().take()).await?;
+        }
+        for plain in [
+            index("directories", &["organization_id"]),
+            index("scim_tokens", &["directory_id"]),
+            index("users", &["directory_id", "external_id"]),
+            index("users", &["directory_id", "email_key"]),
+            index("users", &["directory_id", "display_name_key"]),
+            index("groups", &["directory_id", "external_id"]),
+            index("groups", &["directory_id", "display_name_key"]),
+            index("memberships", &["directory_id", "user_id"]),
+        ] {
+            manager.create_index(plain).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in [
+            "memberships",
+            "groups",
+            "user_emails",
+            "users",
+            "scim_tokens",
+            "directory_activity",
+            "directories",
+        ] {
+            manager
+                .drop_table(Table::drop().table(table).if_exists().take())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn directories() -> TableCreateStatement {
+    table_with_times("directories")
+        .col(pk_uuid("id"))
+        .col(uuid("organization_id"))
+        .col(string("external_key"))
+        .col(string("name"))
+        .col(string("kind"))
+        .col(string("state"))
+        .col(small_integer("shard"))
+        .foreign_key(&mut foreign_key(
+            "directories",
+            &["organization_id"],
+            "organizations",
+            &["id"],
+        ))
+        .take()
+}
+
+/// When the provider was heard; apart from `directories`, so that no request updates a directory's row.
+fn directory_activity() -> TableCreateStatement {
+    Table::create()
+        .table("directory_activity")
+        .col(pk_uuid("directory_id"))
+        .col(timestamp_with_time_zone("first_request_at"))
+        .col(timestamp_with_time_zone("last_request_at"))
+        .take()
+}
+
+fn scim_tokens() -> TableCreateStatement {
+    Table::create()
+        .table("scim_tokens")
+        .col(pk_uuid("id"))
+        .col(uuid("directory_id"))
+        .col(string_null("label"))
+        .col(binary("digest"))
+        .col(string("suffix"))
+        .col(timestamp_with_time_zone("created_at"))
+        .col(timestamp_with_time_zone_null("last_used_at"))
+        .col(timestamp_with_time_zone_null("expires_at"))
+        .col(timestamp_with_time_zone_null("revoked_at"))
+        .foreign_key(&mut foreign_key(
+            "scim_tokens",
+            &["directory_id"],
+            "directories",
+            &["id"],
+        ))
+        .take()
+}
+
+/// `id` is the SCIM resource, `directory_user_id` what the vendor sees; `document` is the resource as the
+/// provider gave it. The `…_key` columns are folded and are what is compared; see `keys` in the server.
+fn users() -> TableCreateStatement {
+    table_with_times("users")
+        .col(uuid("directory_id"))
+        .col(uuid("id"))
+        .col(uuid("directory_user_id"))
+        .col(string("user_name_key"))
+        .col(string_null("external_id"))
+        .col(string_null("email_key"))
+        .col(string_null("display_name_key"))
+        .col(boolean("active"))
+        .col(text("document"))
+        .col(big_integer("version"))
+        .primary_key(&mut primary_key(&["directory_id", "id"]))
+        .foreign_key(&mut foreign_key(
+            "users",
+            &["directory_id"],
+            "directories",
+            &["id"],
+        ))
+        .take()
+}
+
+/// The e-mail addresses beyond the one in `users.email_key`, which most people do not have.
+fn user_emails() -> TableCreateStatement {
+    Table::create()
+        .table("user_emails")
+        .col(uuid("directory_id"))
+        .col(string("email_key"))
+        .col(uuid("user_id"))
+        .primary_key(&mut primary_key(&["directory_id", "email_key", "user_id"]))
+        .foreign_key(&mut foreign_key(
+            "user_emails",
+            &["directory_id", "user_id"],
+            "users",
+            &["directory_id", "id"],
+        ))
+        .take()
+}
+
+/// `identity_key` is the external id if there is one, else the folded display name.
+fn groups() -> TableCreateStatement {
+    table_with_times("groups")
+        .col(uuid("directory_id"))
+        .col(uuid("id"))
+        .col(uuid("directory_group_id"))
+        .col(string("display_name_key"))
+        .col(string_null("external_id"))
+        .col(string("identity_key"))
+        .col(text("document"))
+        .col(big_integer("version"))
+        .primary_key(&mut primary_key(&["directory_id", "id"]))
+        .foreign_key(&mut foreign_key(
+            "groups",
+            &["directory_id"],
+            "directories",
+            &["id"],
+        ))
+        .take()
+}
+
+fn memberships() -> TableCreateStatement {
+    Table::create()
+        .table("memberships")
+        .col(uuid("directory_id"))
+        .col(uuid("group_id"))
+        .col(uuid("user_id"))
+        .col(string_null("display"))
+        .col(timestamp_with_time_zone("created_at"))
+        .primary_key(&mut primary_key(&["directory_id", "group_id", "user_id"]))
+        .foreign_key(&mut foreign_key(
+            "memberships",
+            &["directory_id", "group_id"],
+            "groups",
+            &["directory_id", "id"],
+        ))
+        .foreign_key(&mut foreign_key(
+            "memberships",
+            &["directory_id", "user_id"],
+            "users",
+            &["directory_id", "id"],
+        ))
+        .take()
+}

@@ -1,0 +1,76 @@
+//! The event log: append-only, in the order of `position`.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DbBackend;
+use sea_orm_migration::schema::{
+    big_integer_null, small_integer, string, text, text_null, timestamp_with_time_zone, uuid,
+    uuid_null,
+};
+
+use crate::index;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.create_table(events()).await?;
+        for unique in [
+            index("events", &["id"]),
+            index("events", &["directory_id", "sequence"]),
+        ] {
+            manager.create_index(unique.clone().unique().take()).await?;
+        }
+        for plain in [
+            index("events", &["shard", "position"]),
+            index("events", &["directory_id", "kind", "position"]),
+            index("events", &["directory_id", "user_id", "kind", "position"]),
+            index("events", &["directory_id", "group_id", "kind", "position"]),
+        ] {
+            manager.create_index(plain).await?;
+        }
+        if manager.get_database_backend() == DbBackend::Postgres {
+            // A fresh sequence shows last_value 1 and then draws 1; readers compare with last_value, so
+            // the first value is drawn here and belongs to no event.
+            manager
+                .get_connection()
+                .execute_unprepared("SELECT nextval('events_position_seq')")
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager
+            .drop_table(Table::drop().table("events").if_exists().take())
+            .await
+    }
+}
+
+/// `user_id`, `group_id` and `names` are what an event is about, for its order among other events;
+/// `payload` is the exact text that goes over the wire. `sequence` counts within the directory, and is
+/// absent on events outside a directory's story. SQLite's AUTOINCREMENT never gives a position twice.
+fn events() -> TableCreateStatement {
+    Table::create()
+        .table("events")
+        .col(
+            ColumnDef::new("position")
+                .big_integer()
+                .not_null()
+                .auto_increment()
+                .primary_key(),
+        )
+        .col(uuid("id"))
+        .col(uuid("organization_id"))
+        .col(uuid("directory_id"))
+        .col(small_integer("shard"))
+        .col(big_integer_null("sequence"))
+        .col(string("kind"))
+        .col(uuid_null("user_id"))
+        .col(uuid_null("group_id"))
+        .col(text_null("names"))
+        .col(text("payload"))
+        .col(timestamp_with_time_zone("created_at"))
+        .take()
+}
