@@ -1,0 +1,190 @@
+//! What went wrong with a request, in one word and one line.
+//!
+//! The HTTP client wraps errors several layers deep and tells kinds apart only here and there;
+//! [`Failure::of`] walks the whole chain, including what hides inside an I/O error. Messages never
+//! contain the URL, which may carry a receiver's secret.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use super::guard::Forbidden;
+
+const MESSAGE_CHARACTERS_MAX: usize = 200;
+/// No error of ours is nested this deep; a chain that is has a loop.
+const CHAIN_LINKS_MAX: usize = 32;
+
+/// Why there is no (whole) answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The name has no address.
+    Dns,
+    /// The address is one to which nothing is sent.
+    ForbiddenAddress,
+    /// No connection was made: refused, unreachable.
+    Connect,
+    /// The certificate or the TLS handshake.
+    Tls,
+    /// A time limit passed.
+    Timeout,
+    /// The connection broke, or what came back was not HTTP.
+    Protocol,
+}
+
+impl FailureKind {
+    /// The word that is stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::ForbiddenAddress => "forbidden_address",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// What went wrong, with one line for a person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}: {message}")]
+pub struct Failure {
+    /// In one word.
+    pub kind: FailureKind,
+    /// In one line of at most 200 characters.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of the given kind; the message is cut to one short line.
+    pub fn new(kind: FailureKind, message: &str) -> Self {
+        Self {
+            kind,
+            message: one_line(message),
+        }
+    }
+
+    pub(super) fn forbidden(error: &dyn Error) -> Self {
+        Self::new(FailureKind::ForbiddenAddress, &error.to_string())
+    }
+
+    pub(super) fn timeout(waiting_for: &str, limit: Duration) -> Self {
+        let seconds = limit.as_secs_f64();
+        Self::new(
+            FailureKind::Timeout,
+            &format!("no {waiting_for} within {seconds} s"),
+        )
+    }
+
+    pub(super) fn of(error: &reqwest::Error) -> Self {
+        let links = chain(error);
+        if let Some(forbidden) = links
+            .iter()
+            .find_map(|link| link.downcast_ref::<Forbidden>())
+        {
+            return Self::forbidden(forbidden);
+        }
+        Self::new(kind_of(error, &links), &deepest_message(error))
+    }
+}
+
+fn kind_of(error: &reqwest::Error, links: &[&(dyn Error + 'static)]) -> FailureKind {
+    if error.is_dns() {
+        FailureKind::Dns
+    } else if error.is_timeout() {
+        FailureKind::Timeout
+    } else if !error.is_connect() {
+        FailureKind::Protocol
+    } else if links.iter().any(|link| is_handshake(*link)) {
+        FailureKind::Tls
+    } else {
+        FailureKind::Connect
+    }
+}
+
+/// The TLS connector wraps whatever breaks a handshake into an I/O error of kind `Other` or
+/// `InvalidData`; what the operating system says about a connection has a code and another kind.
+fn is_handshake(link: &(dyn Error + 'static)) -> bool {
+    link.downcast_ref::<io::Error>().is_some_and(|error| {
+        let is_wrapped = matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::Other
+        );
+        is_wrapped && error.raw_os_error().is_none()
+    })
+}
+
+/// The message of the innermost error: the layers above only say "error sending request".
+pub(super) fn deepest_message(error: &reqwest::Error) -> String {
+    chain(error)
+        .last()
+        .map_or_else(String::new, |link| one_line(&link.to_string()))
+}
+
+/// All errors from the outermost to the innermost.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    let mut links = vec![error];
+    while let Some(next) = links.last().copied().and_then(inner)
+        && links.len() < CHAIN_LINKS_MAX
+    {
+        links.push(next);
+    }
+    links
+}
+
+fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    // An I/O error's `source` skips the very error that it wraps.
+    if let Some(wrapped) = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
+        return Some(wrapped);
+    }
+    error.source()
+}
+
+fn one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars()
+        .filter(|character| !character.is_control())
+        .take(MESSAGE_CHARACTERS_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_short_line() {
+        let failure = Failure::new(
+            FailureKind::Tls,
+            &format!("a\n  b\u{1b}[31m{}", "é".repeat(500)),
+        );
+        assert!(failure.message.starts_with("a b[31mé"));
+        assert_eq!(failure.message.chars().count(), MESSAGE_CHARACTERS_MAX);
+        assert_eq!(Failure::new(FailureKind::Dns, "x").to_string(), "dns: x");
+    }
+
+    #[test]
+    fn the_chain_reaches_into_io_errors() {
+        let address = "10.0.0.1".parse().unwrap();
+        let forbidden = Forbidden {
+            address,
+            what: "a private network",
+        };
+        let wrapped = io::Error::other(io::Error::other(forbidden.clone()));
+        let links = chain(&wrapped);
+        assert_eq!(
+            links.last().unwrap().downcast_ref::<Forbidden>(),
+            Some(&forbidden)
+        );
+    }
+}
