@@ -1,0 +1,28 @@
+//! Directories of organizations.
+
+use sea_orm::entity::prelude::*;
+
+use crate::ids::{DirectoryId, OrganizationId};
+
+/// A row of `directories`.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "directories")]
+#[expect(missing_docs, reason = "the columns are documented in the migration")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: DirectoryId,
+    pub organization_id: OrganizationId,
+    pub external_key: String,
+    pub name: String,
+    pub kind: String,
+    pub state: String,
+    pub shard: i16,
+    pub created_at: DateTimeUtc,
+    pub updated_at: DateTimeUtc,
+}
+
+/// There are no relations: joins are written where they are needed.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

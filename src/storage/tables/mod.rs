@@ -1,0 +1,19 @@
+//! One sea-orm entity per table, without logic.
+
+pub mod api_keys;
+pub mod attempts;
+pub mod deliveries;
+pub mod directories;
+pub mod directory_activity;
+pub mod endpoint_cursors;
+pub mod endpoints;
+pub mod events;
+pub mod exceptions;
+pub mod facts;
+pub mod groups;
+pub mod memberships;
+pub mod organization_domains;
+pub mod organizations;
+pub mod scim_tokens;
+pub mod user_emails;
+pub mod users;

@@ -1,0 +1,594 @@
+//! Writing: use cases, the transaction they run in, and the groups they are committed in.
+//!
+//! A *use case* is one thing that a caller wants done, whole or not at all. It is re-runnable: it owns
+//! its data, checks first and writes after. While one group of use cases commits, the next one gathers;
+//! nobody waits for company. PostgreSQL groups the use cases of one [`Lane`], SQLite (one writer) all.
+//!
+//! Invariants:
+//! - a use case of lane `Directory` runs under that directory's row lock, taken before anything else;
+//! - a use case that fails without having written gets its error alone; any other failure rolls the
+//!   group back, and each of its use cases runs again by itself;
+//! - a group is run again only if it failed before COMMIT was sent; if the outcome of COMMIT is unknown,
+//!   all its callers are told so;
+//! - events are given positions and inserted last, just before COMMIT, in one statement.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sea_orm::{
+    ActiveValue, ColumnTrait, Condition, ConnAcquireErr, ConnectionTrait, DatabaseTransaction,
+    DbBackend, DbErr, EntityTrait, ExecResult, QueryFilter, QueryResult, QuerySelect, RuntimeErr,
+    Statement, sea_query::LockType,
+};
+use tokio::sync::oneshot;
+
+use super::database::limited;
+use super::tables::{directories, events, scim_tokens};
+use super::{Error, Store, horizon};
+use crate::ids::{DirectoryId, EventId, OrganizationId, ResourceId, ScimTokenId};
+
+/// How many use cases one transaction holds at most.
+const GROUP_MAX: usize = 64;
+/// How many event rows one INSERT holds at most; PostgreSQL takes 65,535 parameters.
+const EVENT_ROWS_MAX: usize = 1_000;
+
+/// What a write is about, and so with which other writes it is serialized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// One directory: its row is locked first.
+    Directory(DirectoryId),
+    /// One organization.
+    Organization(OrganizationId),
+    /// Anything else.
+    System,
+}
+
+/// Something to be done in one transaction, whole or not at all.
+pub trait UseCase: Send + Sync + 'static {
+    /// What the caller gets.
+    type Answer: Send + 'static;
+    /// Why it was not done.
+    type Error: From<Error> + Send + 'static;
+
+    /// Does it. Called again from the start if the group it ran in was rolled back.
+    fn run(&self, tx: &WriteTx) -> impl Future<Output = Result<Self::Answer, Self::Error>> + Send;
+}
+
+/// An event on its way into the log; `storage` gives it its position and sequence.
+#[derive(Clone, Debug)]
+pub struct EventDraft {
+    /// The id of the event, on the wire and in the log.
+    pub id: EventId,
+    /// The organization of the directory.
+    pub organization_id: OrganizationId,
+    /// The directory.
+    pub directory_id: DirectoryId,
+    /// The shard of the directory.
+    pub shard: i16,
+    /// Whether it is part of the directory's gapless sequence.
+    pub is_sequenced: bool,
+    /// The event type on the wire.
+    pub kind: &'static str,
+    /// The SCIM resource of the user it is about.
+    pub user_id: Option<ResourceId>,
+    /// The SCIM resource of the group it is about.
+    pub group_id: Option<ResourceId>,
+    /// The folded names that it takes or frees, a line each.
+    pub names: Option<String>,
+    /// The exact text on the wire.
+    pub payload: String,
+}
+
+/// The directory whose row the transaction has locked.
+#[derive(Clone, Debug)]
+pub struct LockedDirectory {
+    /// The row.
+    pub row: directories::Model,
+    /// The tokens that were valid when the lock was taken.
+    live_tokens: Vec<ScimTokenId>,
+}
+
+impl LockedDirectory {
+    /// Whether `token` still opens the directory, judged under the lock that revoking takes too.
+    pub fn accepts(&self, token: ScimTokenId) -> bool {
+        self.live_tokens.contains(&token)
+    }
+}
+
+/// What the use cases of one group share.
+struct Shared {
+    connection: DatabaseTransaction,
+    store: Store,
+    now: DateTime<Utc>,
+    rows_written: AtomicU64,
+    is_broken: AtomicBool,
+    directories: Mutex<HashMap<DirectoryId, Arc<LockedDirectory>>>,
+    events: Mutex<Vec<EventDraft>>,
+}
+
+/// A write transaction as one use case sees it.
+pub struct WriteTx {
+    shared: Arc<Shared>,
+    directory: Option<Arc<LockedDirectory>>,
+}
+
+impl std::fmt::Debug for WriteTx {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("WriteTx").finish_non_exhaustive()
+    }
+}
+
+impl WriteTx {
+    /// The one instant of this transaction.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.shared.now
+    }
+
+    /// The locked directory; `None` if the lane is another or there is no such directory.
+    pub fn directory(&self) -> Option<&LockedDirectory> {
+        self.directory.as_deref()
+    }
+
+    /// Tells that the use case has changed the directory's row or tokens, so that the next use case of
+    /// the group reads them anew.
+    pub fn directory_changed(&self, id: DirectoryId) {
+        lock(&self.shared.directories).remove(&id);
+    }
+
+    /// Buffers an event; it is given its place in the log just before COMMIT.
+    pub fn buffer(&self, event: EventDraft) {
+        lock(&self.shared.events).push(event);
+    }
+
+    /// Whether the connection speaks SQLite or PostgreSQL.
+    pub fn dialect(&self) -> super::Dialect {
+        self.shared.store.dialect()
+    }
+
+    fn count(&self, result: Result<u64, ()>) {
+        match result {
+            Ok(rows) => {
+                self.shared.rows_written.fetch_add(rows, Ordering::Relaxed);
+            }
+            Err(()) => self.shared.is_broken.store(true, Ordering::Relaxed),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for WriteTx {
+    fn get_database_backend(&self) -> DbBackend {
+        self.shared.connection.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let result = limited(self.shared.connection.execute_raw(statement)).await;
+        self.count(
+            result
+                .as_ref()
+                .map_or(Err(()), |done| Ok(done.rows_affected())),
+        );
+        result
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        let result = limited(self.shared.connection.execute_unprepared(sql)).await;
+        self.count(
+            result
+                .as_ref()
+                .map_or(Err(()), |done| Ok(done.rows_affected())),
+        );
+        result
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let is_read = is_read(&statement.sql);
+        let result = limited(self.shared.connection.query_one_raw(statement)).await;
+        self.count(match &result {
+            Ok(Some(_)) if !is_read => Ok(1),
+            Ok(_) => Ok(0),
+            Err(_) => Err(()),
+        });
+        result
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let is_read = is_read(&statement.sql);
+        let result = limited(self.shared.connection.query_all_raw(statement)).await;
+        self.count(match &result {
+            Ok(rows) if !is_read => Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX)),
+            Ok(_) => Ok(0),
+            Err(_) => Err(()),
+        });
+        result
+    }
+}
+
+/// Everything that does not begin with SELECT counts as a write if it returns or affects a row.
+fn is_read(sql: &str) -> bool {
+    sql.trim_start()
+        .get(..6)
+        .is_some_and(|word| word.eq_ignore_ascii_case("select"))
+}
+
+/// A use case waiting for its turn, without its types.
+trait Waiting: Send + Sync {
+    fn lane(&self) -> Lane;
+    /// Runs it and keeps the result; `false` if it failed.
+    fn run<'a>(&'a self, tx: &'a WriteTx) -> BoxFuture<'a, bool>;
+    /// Hands the kept result to the caller.
+    fn answer(&self);
+    /// Hands `error` to the caller instead.
+    fn fail(&self, error: Error);
+}
+
+struct Pending<U: UseCase> {
+    lane: Lane,
+    use_case: U,
+    result: Mutex<Option<Result<U::Answer, U::Error>>>,
+    caller: Mutex<Option<oneshot::Sender<Result<U::Answer, U::Error>>>>,
+}
+
+impl<U: UseCase> Pending<U> {
+    fn reply(&self, result: Result<U::Answer, U::Error>) {
+        if let Some(caller) = lock(&self.caller).take() {
+            // A caller that has hung up cancels nothing and hears nothing.
+            drop(caller.send(result));
+        }
+    }
+}
+
+impl<U: UseCase> Waiting for Pending<U> {
+    fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    fn run<'a>(&'a self, tx: &'a WriteTx) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let result = AssertUnwindSafe(self.use_case.run(tx)).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| {
+                tx.shared.is_broken.store(true, Ordering::Relaxed);
+                Err(Error::Panicked.into())
+            });
+            let is_ok = result.is_ok();
+            *lock(&self.result) = Some(result);
+            is_ok
+        })
+    }
+
+    fn answer(&self) {
+        if let Some(result) = lock(&self.result).take() {
+            self.reply(result);
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        self.reply(Err(error.into()));
+    }
+}
+
+/// What waits, by the queue that it waits in; a queue exists while somebody works on it.
+#[derive(Default)]
+pub(super) struct Queues(Mutex<HashMap<Lane, Vec<Arc<dyn Waiting>>>>);
+
+impl Store {
+    /// Runs `use_case` in a transaction of `lane` and answers once it is durable.
+    ///
+    /// This is the only place where a transaction begins.
+    pub async fn write<U: UseCase>(&self, lane: Lane, use_case: U) -> Result<U::Answer, U::Error> {
+        let (caller, answer) = oneshot::channel();
+        let pending: Arc<dyn Waiting> = Arc::new(Pending {
+            lane,
+            use_case,
+            result: Mutex::new(None),
+            caller: Mutex::new(Some(caller)),
+        });
+        let queue = self.queue_of(lane);
+        let is_first = {
+            let mut queues = lock(&self.inner.queues.0);
+            let is_first = !queues.contains_key(&queue);
+            queues.entry(queue).or_default().push(pending);
+            is_first
+        };
+        if is_first {
+            let store = self.clone();
+            self.inner.tasks.spawn_on(
+                async move { store.work_off(queue).await },
+                &self.inner.runtime,
+            );
+        }
+        answer.await.unwrap_or_else(|_| Err(Error::Stopping.into()))
+    }
+
+    fn queue_of(&self, lane: Lane) -> Lane {
+        match self.dialect() {
+            super::Dialect::Sqlite => Lane::System,
+            super::Dialect::Postgres => lane,
+        }
+    }
+
+    async fn work_off(&self, queue: Lane) {
+        while let Some(group) = self.next_group(queue) {
+            if queue == Lane::System && self.dialect() == super::Dialect::Postgres {
+                // No lock orders these; they only share a queue.
+                for alone in group {
+                    self.commit_alone(&alone).await;
+                }
+            } else {
+                self.commit_group(group).await;
+            }
+        }
+    }
+
+    fn next_group(&self, queue: Lane) -> Option<Vec<Arc<dyn Waiting>>> {
+        let mut queues = lock(&self.inner.queues.0);
+        let waiting = queues.get_mut(&queue)?;
+        if waiting.is_empty() {
+            queues.remove(&queue);
+            return None;
+        }
+        let size = waiting.len().min(GROUP_MAX);
+        Some(waiting.drain(..size).collect())
+    }
+
+    async fn commit_group(&self, group: Vec<Arc<dyn Waiting>>) {
+        match self.attempt(&group).await {
+            Attempt::Committed => group.iter().for_each(|waiting| waiting.answer()),
+            Attempt::RunAlone if group.len() > 1 => {
+                for alone in group {
+                    self.commit_alone(&alone).await;
+                }
+            }
+            Attempt::RunAlone => group.iter().for_each(|waiting| waiting.answer()),
+            Attempt::Failed(error) => fail_all(&group, &error, Error::from),
+            Attempt::Unknown(error) => fail_all(&group, &error, Error::OutcomeUnknown),
+        }
+    }
+
+    async fn commit_alone(&self, waiting: &Arc<dyn Waiting>) {
+        let group = [Arc::clone(waiting)];
+        match self.attempt(&group).await {
+            Attempt::Committed | Attempt::RunAlone => waiting.answer(),
+            Attempt::Failed(error) => fail_all(&group, &error, Error::from),
+            Attempt::Unknown(error) => fail_all(&group, &error, Error::OutcomeUnknown),
+        }
+    }
+
+    /// Runs `group` in one transaction.
+    async fn attempt(&self, group: &[Arc<dyn Waiting>]) -> Attempt {
+        let shared = match self.begin().await {
+            Ok(shared) => Arc::new(shared),
+            Err(error) => return Attempt::Failed(error),
+        };
+        for waiting in group {
+            match run_one(&shared, waiting).await {
+                Ok(true) => {}
+                Ok(false) => return roll_back(shared, Attempt::RunAlone).await,
+                Err(error) => return roll_back(shared, Attempt::Failed(error)).await,
+            }
+        }
+        let shards = match flush_events(&shared).await {
+            Ok(shards) => shards,
+            Err(error) => return roll_back(shared, Attempt::Failed(error)).await,
+        };
+        if shared.rows_written.load(Ordering::Relaxed) == 0 {
+            return roll_back(shared, Attempt::Committed).await;
+        }
+        let Some(shared) = Arc::into_inner(shared) else {
+            return Attempt::Failed(DbErr::Custom("the transaction is still in use".to_owned()));
+        };
+        match limited(shared.connection.commit()).await {
+            Ok(()) => {
+                self.inner.wake.wake(shards);
+                Attempt::Committed
+            }
+            Err(error) => Attempt::Unknown(error),
+        }
+    }
+
+    async fn begin(&self) -> Result<Shared, DbErr> {
+        let connection = limited(self.dialect().begin(self.inner.writer.unlimited())).await?;
+        Ok(Shared {
+            connection,
+            store: self.clone(),
+            now: self.inner.clock.now(),
+            rows_written: AtomicU64::new(0),
+            is_broken: AtomicBool::new(false),
+            directories: Mutex::default(),
+            events: Mutex::default(),
+        })
+    }
+}
+
+/// How an attempt to commit a group ended.
+enum Attempt {
+    /// It is durable (or there was nothing to write); results are kept in the use cases.
+    Committed,
+    /// One failed after writing; nothing was written.
+    RunAlone,
+    /// The database failed before COMMIT; nothing was written.
+    Failed(DbErr),
+    /// COMMIT was sent, and no answer came.
+    Unknown(DbErr),
+}
+
+/// Runs one use case; `Ok(false)` if it spoilt the transaction.
+async fn run_one(shared: &Arc<Shared>, waiting: &Arc<dyn Waiting>) -> Result<bool, DbErr> {
+    let directory = match waiting.lane() {
+        Lane::Directory(id) => lock_directory(shared, id).await?,
+        Lane::Organization(_) | Lane::System => None,
+    };
+    let rows_before = shared.rows_written.load(Ordering::Relaxed);
+    let events_before = lock(&shared.events).len();
+    let tx = WriteTx {
+        shared: Arc::clone(shared),
+        directory,
+    };
+    let is_ok = waiting.run(&tx).await;
+    if shared.is_broken.load(Ordering::Relaxed) {
+        return Ok(false);
+    }
+    if !is_ok {
+        lock(&shared.events).truncate(events_before);
+        return Ok(shared.rows_written.load(Ordering::Relaxed) == rows_before);
+    }
+    Ok(true)
+}
+
+/// Locks the directory's row, then reads its valid tokens.
+///
+/// The tokens are read by a statement of their own: one that waited for the lock would judge them by a
+/// snapshot from before the wait, and so accept a token that was revoked meanwhile.
+async fn lock_directory(
+    shared: &Shared,
+    id: DirectoryId,
+) -> Result<Option<Arc<LockedDirectory>>, DbErr> {
+    if let Some(known) = lock(&shared.directories).get(&id) {
+        return Ok(Some(Arc::clone(known)));
+    }
+    let locked_row = directories::Entity::find_by_id(id)
+        .lock(LockType::NoKeyUpdate)
+        .one(&shared.connection);
+    let Some(row) = limited(locked_row).await? else {
+        return Ok(None);
+    };
+    let live_tokens = limited(
+        scim_tokens::Entity::find()
+            .select_only()
+            .column(scim_tokens::Column::Id)
+            .filter(scim_tokens::Column::DirectoryId.eq(id))
+            .filter(scim_tokens::Column::RevokedAt.is_null())
+            .filter(
+                Condition::any()
+                    .add(scim_tokens::Column::ExpiresAt.is_null())
+                    .add(scim_tokens::Column::ExpiresAt.gt(shared.now)),
+            )
+            .into_tuple::<ScimTokenId>()
+            .all(&shared.connection),
+    )
+    .await?;
+    let locked = Arc::new(LockedDirectory { row, live_tokens });
+    lock(&shared.directories).insert(id, Arc::clone(&locked));
+    Ok(Some(locked))
+}
+
+/// Gives the buffered events their sequences and positions and inserts them; returns the shards touched
+/// as a bit mask.
+async fn flush_events(shared: &Shared) -> Result<u32, DbErr> {
+    let drafts = std::mem::take(&mut *lock(&shared.events));
+    if drafts.is_empty() {
+        return Ok(0);
+    }
+    let mut shards = 0_u32;
+    let mut newest: HashMap<DirectoryId, i64> = HashMap::new();
+    let mut rows = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        shards |= 1_u32
+            .checked_shl(u32::from(draft.shard.unsigned_abs()))
+            .unwrap_or(0);
+        let sequence = if draft.is_sequenced {
+            let last = match newest.get(&draft.directory_id) {
+                Some(last) => *last,
+                None => limited(newest_sequence(&shared.connection, draft.directory_id)).await?,
+            };
+            newest.insert(draft.directory_id, last + 1);
+            Some(last + 1)
+        } else {
+            None
+        };
+        rows.push(event_row(shared, draft, sequence));
+    }
+    horizon::mark(&shared.connection, shared.store.dialect(), shards).await?;
+    shared.rows_written.fetch_add(
+        u64::try_from(rows.len()).unwrap_or(u64::MAX),
+        Ordering::Relaxed,
+    );
+    let mut rows = rows.into_iter().peekable();
+    while rows.peek().is_some() {
+        let chunk: Vec<_> = rows.by_ref().take(EVENT_ROWS_MAX).collect();
+        limited(events::Entity::insert_many(chunk).exec_without_returning(&shared.connection))
+            .await?;
+    }
+    Ok(shards)
+}
+
+fn event_row(shared: &Shared, draft: EventDraft, sequence: Option<i64>) -> events::ActiveModel {
+    events::ActiveModel {
+        position: ActiveValue::NotSet,
+        id: ActiveValue::Set(draft.id),
+        organization_id: ActiveValue::Set(draft.organization_id),
+        directory_id: ActiveValue::Set(draft.directory_id),
+        shard: ActiveValue::Set(draft.shard),
+        sequence: ActiveValue::Set(sequence),
+        kind: ActiveValue::Set(draft.kind.to_owned()),
+        user_id: ActiveValue::Set(draft.user_id),
+        group_id: ActiveValue::Set(draft.group_id),
+        names: ActiveValue::Set(draft.names),
+        payload: ActiveValue::Set(draft.payload),
+        created_at: ActiveValue::Set(shared.now),
+    }
+}
+
+/// The newest sequence of the directory, 0 if it has none: one descent of the index.
+///
+/// # Errors
+/// The database fails.
+pub async fn newest_sequence(
+    connection: &impl ConnectionTrait,
+    directory_id: DirectoryId,
+) -> Result<i64, DbErr> {
+    let newest = connection
+        .query_one_raw(Statement::from_sql_and_values(
+            connection.get_database_backend(),
+            "SELECT max(sequence) AS newest FROM events WHERE directory_id = $1",
+            [directory_id.uuid().into()],
+        ))
+        .await?;
+    newest.map_or(Ok(0), |row| {
+        Ok(row.try_get::<Option<i64>>("", "newest")?.unwrap_or(0))
+    })
+}
+
+async fn roll_back(shared: Arc<Shared>, attempt: Attempt) -> Attempt {
+    if let Some(shared) = Arc::into_inner(shared)
+        && let Err(error) = limited(shared.connection.rollback()).await
+    {
+        tracing::warn!(%error, "a rollback failed; the connection is closed instead");
+    }
+    attempt
+}
+
+/// Gives each waiting caller an error of its own; the database's is logged once.
+fn fail_all(group: &[Arc<dyn Waiting>], error: &DbErr, kind: fn(DbErr) -> Error) {
+    tracing::warn!(%error, writes = group.len(), "writes failed");
+    for waiting in group {
+        waiting.fail(kind(copy_of(error)));
+    }
+}
+
+/// `DbErr` cannot be cloned while it holds a driver's error; what callers need is its sort and its text.
+fn copy_of(error: &DbErr) -> DbErr {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(cause)) => {
+            DbErr::Conn(RuntimeErr::SqlxError(Arc::clone(cause)))
+        }
+        DbErr::Exec(RuntimeErr::SqlxError(cause)) => {
+            DbErr::Exec(RuntimeErr::SqlxError(Arc::clone(cause)))
+        }
+        DbErr::Query(RuntimeErr::SqlxError(cause)) => {
+            DbErr::Query(RuntimeErr::SqlxError(Arc::clone(cause)))
+        }
+        DbErr::ConnectionAcquire(_) => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+        _ => DbErr::Custom(error.to_string()),
+    }
+}
+
+/// Locks a mutex that is never held across an await, so that a poisoned one holds whole values.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
