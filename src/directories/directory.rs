@@ -1,0 +1,430 @@
+//! Directories: making them, finding them, and their states.
+//!
+//! A directory is `validating` until its provider is heard for the first time; then it is `linked`, and
+//! `dsync.activated` is the first event of its log.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
+use sha2::{Digest as _, Sha256};
+
+use super::{Actor, Denied, token};
+use crate::events::{self, Event, Kind};
+use crate::ids::{DirectoryId, OrganizationId};
+use crate::storage::tables::{directories, directory_activity, organizations};
+use crate::storage::{self, Lane, LockedDirectory, Store, UseCase, WriteTx, insert_new};
+use crate::tenancy::organization;
+
+/// How many characters an external key has; 32 of them make 10^36 keys at 25 characters.
+const EXTERNAL_KEY_LENGTH: usize = 26;
+
+/// The directory types of the wire contract that a SCIM provider can have.
+pub const KINDS: [&str; 9] = [
+    "azure scim v2.0",
+    "cyberark scim v2.0",
+    "generic scim v2.0",
+    "jump cloud scim v2.0",
+    "okta scim v2.0",
+    "onelogin scim v2.0",
+    "pingfederate scim v2.0",
+    "rippling",
+    "sailpoint scim v2.0",
+];
+
+/// The state of a directory, in the vocabulary of the REST API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The provider has not been heard yet.
+    Validating,
+    /// The provider has been heard.
+    Linked,
+    /// It has been deleted; its rows go bit by bit.
+    Deleting,
+    /// It has been deleted, and only its own row is left.
+    Deleted,
+}
+
+impl State {
+    /// The name on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Validating => "validating",
+            Self::Linked => "linked",
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// Whether `directory` is in this state.
+    pub fn is_of(self, directory: &directories::Model) -> bool {
+        directory.state == self.as_str()
+    }
+}
+
+/// What a new directory is made from.
+#[derive(Clone, Debug)]
+pub struct NewDirectory {
+    /// The organization that it belongs to.
+    pub organization_id: OrganizationId,
+    /// Its name.
+    pub name: String,
+    /// One of [`KINDS`].
+    pub kind: &'static str,
+}
+
+/// Why a directory was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such organization.
+    #[error("Organization not found: '{0}'.")]
+    NoOrganization(OrganizationId),
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+struct Create(NewDirectory);
+
+impl UseCase for Create {
+    type Answer = directories::Model;
+    type Error = Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<directories::Model, Error> {
+        let organization_id = self.0.organization_id;
+        let organization = organizations::Entity::find_by_id(organization_id)
+            .one(tx)
+            .await?;
+        if organization.is_none() {
+            return Err(Error::NoOrganization(organization_id));
+        }
+        let id = DirectoryId::generate();
+        let row = directories::Model {
+            id,
+            organization_id,
+            external_key: external_key(),
+            name: self.0.name.clone(),
+            kind: self.0.kind.to_owned(),
+            state: State::Validating.as_str().to_owned(),
+            shard: shard_of(id),
+            created_at: tx.now(),
+            updated_at: tx.now(),
+        };
+        directories::Entity::insert(directories::ActiveModel::from(row.clone()))
+            .exec_without_returning(tx)
+            .await?;
+        Ok(row)
+    }
+}
+
+/// Makes a directory for an organization.
+///
+/// # Errors
+/// There is no such organization, or the database fails.
+pub async fn create(store: &Store, directory: NewDirectory) -> Result<directories::Model, Error> {
+    store.write(Lane::System, Create(directory)).await
+}
+
+/// Finds a directory by its id.
+///
+/// # Errors
+/// The database fails.
+pub async fn find(
+    connection: &impl ConnectionTrait,
+    id: DirectoryId,
+) -> Result<Option<directories::Model>, DbErr> {
+    directories::Entity::find_by_id(id).one(connection).await
+}
+
+/// When the provider of a directory was first and last heard.
+///
+/// # Errors
+/// The database fails.
+pub async fn activity(
+    connection: &impl ConnectionTrait,
+    id: DirectoryId,
+) -> Result<Option<directory_activity::Model>, DbErr> {
+    directory_activity::Entity::find_by_id(id)
+        .one(connection)
+        .await
+}
+
+/// Checks under the lock that `actor` may write, and makes the directory `linked` if it is not yet.
+///
+/// Returns the directory as it is now.
+pub(super) async fn enter<E>(tx: &WriteTx, actor: Actor) -> Result<directories::Model, E>
+where
+    E: From<Denied> + From<DbErr>,
+{
+    let locked = tx.directory().ok_or(Denied::NoDirectory)?;
+    authorize(locked, actor)?;
+    if State::Deleting.is_of(&locked.row) || State::Deleted.is_of(&locked.row) {
+        return Err(Denied::NoDirectory.into());
+    }
+    if State::Validating.is_of(&locked.row) {
+        return Ok(activate(tx, &locked.row).await?);
+    }
+    Ok(locked.row.clone())
+}
+
+fn authorize(locked: &LockedDirectory, actor: Actor) -> Result<(), Denied> {
+    match actor {
+        Actor::Provider(token) if !locked.accepts(token) => Err(Denied::TokenInvalid),
+        Actor::Provider(_) => Ok(()),
+    }
+}
+
+async fn activate(
+    tx: &WriteTx,
+    directory: &directories::Model,
+) -> Result<directories::Model, DbErr> {
+    let activated = set_state(tx, directory.id, State::Linked).await?;
+    tx.directory_changed(directory.id);
+    let domains = organization::domains(tx, directory.organization_id).await?;
+    append(
+        tx,
+        &activated,
+        Kind::Activated,
+        events::activated_data(&activated, &domains),
+    );
+    Ok(activated)
+}
+
+async fn set_state(
+    tx: &WriteTx,
+    id: DirectoryId,
+    state: State,
+) -> Result<directories::Model, DbErr> {
+    let change = directories::ActiveModel {
+        id: ActiveValue::Unchanged(id),
+        state: ActiveValue::Set(state.as_str().to_owned()),
+        updated_at: ActiveValue::Set(tx.now()),
+        ..Default::default()
+    };
+    directories::Entity::update(change).exec(tx).await
+}
+
+fn append(tx: &WriteTx, directory: &directories::Model, kind: Kind, data: serde_json::Value) {
+    let event = Event {
+        kind,
+        user_id: None,
+        group_id: None,
+        names: Vec::new(),
+        data,
+    };
+    events::append(tx, directory, event);
+}
+
+struct Delete;
+
+impl UseCase for Delete {
+    type Answer = ();
+    type Error = storage::Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<(), storage::Error> {
+        let Some(directory) = tx.directory().map(|locked| locked.row.clone()) else {
+            return Ok(());
+        };
+        if State::Deleting.is_of(&directory) || State::Deleted.is_of(&directory) {
+            return Ok(());
+        }
+        set_state(tx, directory.id, State::Deleting).await?;
+        token::revoke_all(tx, directory.id).await?;
+        tx.directory_changed(directory.id);
+        // A directory that no provider ever reached has no story, so that nobody is told of its end.
+        if State::Linked.is_of(&directory) {
+            append(
+                tx,
+                &directory,
+                Kind::Deleted,
+                events::deleted_data(&directory),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Deletes a directory: its tokens end, `dsync.deleted` is the last event of its log, and its rows go
+/// afterwards, bit by bit. Deleting twice is a success.
+///
+/// # Errors
+/// The database fails.
+pub async fn delete(store: &Store, id: DirectoryId) -> Result<(), storage::Error> {
+    store.write(Lane::Directory(id), Delete).await
+}
+
+/// Removes up to `rows_max` rows of directories that have been deleted; tells how many it removed.
+///
+/// # Errors
+/// The database fails.
+pub async fn remove_deleted(store: &Store, rows_max: u64) -> Result<u64, storage::Error> {
+    let deleted = directories::Entity::find()
+        .filter(directories::Column::State.eq(State::Deleting.as_str()))
+        .all(store.dispatch_reader())
+        .await?;
+    let mut removed = 0;
+    for directory in deleted {
+        if removed >= rows_max {
+            break;
+        }
+        let lane = Lane::Directory(directory.id);
+        removed += store
+            .write(lane, RemoveRows(directory.id, rows_max - removed))
+            .await?;
+    }
+    Ok(removed)
+}
+
+struct RemoveRows(DirectoryId, u64);
+
+impl UseCase for RemoveRows {
+    type Answer = u64;
+    type Error = storage::Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<u64, storage::Error> {
+        let mut left = self.1;
+        // Memberships first: removing their user or group would cascade to any number of them.
+        for (table, key) in [
+            ("memberships", "(group_id, user_id)"),
+            ("user_emails", "(email_key, user_id)"),
+            ("users", "(id)"),
+            ("groups", "(id)"),
+            ("scim_tokens", "(id)"),
+        ] {
+            let columns = key.trim_matches(['(', ')']);
+            let sql = format!(
+                "DELETE FROM {table} WHERE directory_id = $1 AND {key} IN \
+                 (SELECT {columns} FROM {table} WHERE directory_id = $1 LIMIT $2)"
+            );
+            let limit = i64::try_from(left).unwrap_or(i64::MAX);
+            let statement = tx
+                .dialect()
+                .statement(&sql, [self.0.uuid().into(), limit.into()]);
+            left = left.saturating_sub(tx.execute_raw(statement).await?.rows_affected());
+            if left == 0 {
+                break;
+            }
+        }
+        if left == self.1 {
+            set_state(tx, self.0, State::Deleted).await?;
+        }
+        Ok(self.1 - left)
+    }
+}
+
+struct Activate(Actor);
+
+/// Why a first contact was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivateError {
+    /// The actor may not write.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<DbErr> for ActivateError {
+    fn from(error: DbErr) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+impl UseCase for Activate {
+    type Answer = ();
+    type Error = ActivateError;
+
+    async fn run(&self, tx: &WriteTx) -> Result<(), ActivateError> {
+        enter::<ActivateError>(tx, self.0).await.map(drop)
+    }
+}
+
+/// Makes a directory `linked` because its provider was heard, reading or writing.
+///
+/// # Errors
+/// The token is no longer valid, or the database fails.
+pub async fn contact(store: &Store, id: DirectoryId, actor: Actor) -> Result<(), ActivateError> {
+    store.write(Lane::Directory(id), Activate(actor)).await
+}
+
+/// Records that providers were heard: one row per directory and batch.
+///
+/// # Errors
+/// The database fails.
+pub async fn record_activity(
+    store: &Store,
+    heard: Vec<(DirectoryId, DateTime<Utc>, DateTime<Utc>)>,
+) -> Result<(), storage::Error> {
+    store.write(Lane::System, RecordActivity(heard)).await
+}
+
+struct RecordActivity(Vec<(DirectoryId, DateTime<Utc>, DateTime<Utc>)>);
+
+impl UseCase for RecordActivity {
+    type Answer = ();
+    type Error = storage::Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<(), storage::Error> {
+        for (directory_id, first, last) in &self.0 {
+            let row = directory_activity::ActiveModel {
+                directory_id: ActiveValue::Set(*directory_id),
+                first_request_at: ActiveValue::Set(*first),
+                last_request_at: ActiveValue::Set(*last),
+            };
+            if !insert_new(tx, row.clone()).await? {
+                let change = directory_activity::ActiveModel {
+                    directory_id: ActiveValue::Unchanged(*directory_id),
+                    first_request_at: ActiveValue::NotSet,
+                    last_request_at: row.last_request_at,
+                };
+                directory_activity::Entity::update(change).exec(tx).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The shard of a directory: the first four bits of the SHA-256 of its id, fixed for good.
+fn shard_of(id: DirectoryId) -> i16 {
+    let digest = Sha256::digest(id.uuid().as_bytes());
+    digest.first().map_or(0, |byte| i16::from(byte >> 4))
+}
+
+/// A key for URLs: lower-case letters and digits, because Okta's form refuses underscores.
+fn external_key() -> String {
+    let id = DirectoryId::from(crate::ids::random_uuid()).to_string();
+    id.trim_start_matches(DirectoryId::PREFIX)
+        .to_lowercase()
+        .chars()
+        .take(EXTERNAL_KEY_LENGTH)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_spread_over_all_shards() {
+        let mut seen = [0; crate::storage::horizon::SHARDS];
+        for _ in 0..1_000 {
+            seen[usize::try_from(shard_of(DirectoryId::generate())).unwrap()] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 20), "{seen:?}");
+    }
+
+    #[test]
+    fn an_external_key_has_no_underscore() {
+        let key = external_key();
+        assert_eq!(key.len(), EXTERNAL_KEY_LENGTH);
+        assert!(
+            key.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        );
+    }
+}

@@ -1,0 +1,361 @@
+//! Groups of a directory: create, change, delete, and the events that each of it makes.
+//!
+//! A group is the same group as long as its external id stays, or, without one, its folded name; a second
+//! group with the same identity is refused. Its members are [`super::membership`]s.
+
+use std::sync::Arc;
+
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel,
+    QueryFilter,
+};
+use serde_json::{Map, Value, json};
+
+use super::profile::{self, GroupProfile};
+use super::user::read_document;
+use super::{Actor, Denied, Document, directory, membership};
+use crate::clock;
+use crate::events::{self, Event, Kind};
+use crate::ids::{DirectoryGroupId, DirectoryId, OrganizationId, ResourceId};
+use crate::json;
+use crate::storage::tables::{directories, groups};
+use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
+
+/// A group with its document, which does not name its members.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The row.
+    pub row: groups::Model,
+    /// The resource as the provider gave it, without members.
+    pub document: Document,
+}
+
+/// Why a group was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The actor may not write here.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// There is no such group in this directory.
+    #[error("there is no such group")]
+    NotFound,
+    /// Another group of the directory has the external id or, without one, the name.
+    #[error("another group of this directory has the same externalId or displayName")]
+    IdentityTaken,
+    /// The change was refused by whoever asked for it.
+    #[error("the change was refused")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        if storage::is_unique_violation(&error) {
+            Self::IdentityTaken
+        } else {
+            Self::Storage(error.into())
+        }
+    }
+}
+
+/// Computes a new document from the current one; called again if the write is run again.
+pub type Change =
+    Arc<dyn Fn(&Group) -> Result<Document, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
+
+struct Create {
+    actor: Actor,
+    document: Document,
+    members: Vec<membership::Member>,
+}
+
+impl UseCase for Create {
+    type Answer = Group;
+    type Error = Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<Group, Error> {
+        let directory = directory::enter::<Error>(tx, self.actor).await?;
+        let profile = GroupProfile::of(&self.document);
+        let row = groups::Model {
+            directory_id: directory.id,
+            id: ResourceId::generate(),
+            directory_group_id: DirectoryGroupId::generate(),
+            display_name_key: profile.display_name_key,
+            external_id: profile.external_id,
+            identity_key: profile.identity_key,
+            document: json::canonical(&Value::Object(self.document.clone())),
+            version: 1,
+            created_at: tx.now(),
+            updated_at: tx.now(),
+        };
+        if !insert_new(tx, groups::ActiveModel::from(row.clone())).await? {
+            return Err(Error::IdentityTaken);
+        }
+        let group = Group {
+            row,
+            document: self.document.clone(),
+        };
+        append(tx, &directory, Kind::GroupCreated, &group, None);
+        let joining = membership::Change::Add(self.members.clone());
+        membership::change(tx, &directory, &group, &[joining]).await?;
+        Ok(group)
+    }
+}
+
+/// Adds a group with its first members to a directory.
+///
+/// # Errors
+/// A group with the same identity exists, the actor may not write, or the database fails; then nothing
+/// is written.
+pub async fn create(
+    store: &Store,
+    directory_id: DirectoryId,
+    actor: Actor,
+    document: Document,
+    members: Vec<membership::Member>,
+) -> Result<Group, Error> {
+    let use_case = Create {
+        actor,
+        document,
+        members,
+    };
+    store.write(Lane::Directory(directory_id), use_case).await
+}
+
+struct Modify {
+    actor: Actor,
+    id: ResourceId,
+    change: Change,
+    members: Vec<membership::Change>,
+}
+
+impl UseCase for Modify {
+    type Answer = Group;
+    type Error = Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<Group, Error> {
+        let directory = directory::enter::<Error>(tx, self.actor).await?;
+        let old = find(tx, directory.id, self.id)
+            .await?
+            .ok_or(Error::NotFound)?;
+        let document = (self.change)(&old).map_err(Error::Refused)?;
+        let has_changed = document != old.document;
+        let mut new = if has_changed {
+            rewrite(tx, &directory, &old, document).await?
+        } else {
+            old
+        };
+        if membership::change(tx, &directory, &new, &self.members).await? && !has_changed {
+            new.row = touch(tx, &new.row).await?;
+        }
+        Ok(new)
+    }
+}
+
+async fn rewrite(
+    tx: &WriteTx,
+    directory: &directories::Model,
+    old: &Group,
+    document: Document,
+) -> Result<Group, Error> {
+    let profile = GroupProfile::of(&document);
+    if profile.identity_key != old.row.identity_key
+        && identity_is_taken(tx, directory.id, &profile.identity_key).await?
+    {
+        return Err(Error::IdentityTaken);
+    }
+    let row = groups::Model {
+        display_name_key: profile.display_name_key,
+        external_id: profile.external_id,
+        identity_key: profile.identity_key,
+        document: json::canonical(&Value::Object(document.clone())),
+        version: old.row.version + 1,
+        updated_at: tx.now(),
+        ..old.row.clone()
+    };
+    groups::Entity::update(row.clone().into_active_model().reset_all())
+        .exec(tx)
+        .await?;
+    let new = Group { row, document };
+    append(tx, directory, Kind::GroupUpdated, &new, Some(old));
+    Ok(new)
+}
+
+/// Counts the group's version on because its members changed: the resource, as SCIM shows it, is new.
+async fn touch(tx: &WriteTx, row: &groups::Model) -> Result<groups::Model, DbErr> {
+    let row = groups::Model {
+        version: row.version + 1,
+        updated_at: tx.now(),
+        ..row.clone()
+    };
+    let change = groups::ActiveModel {
+        directory_id: sea_orm::ActiveValue::Unchanged(row.directory_id),
+        id: sea_orm::ActiveValue::Unchanged(row.id),
+        version: sea_orm::ActiveValue::Set(row.version),
+        updated_at: sea_orm::ActiveValue::Set(row.updated_at),
+        ..Default::default()
+    };
+    groups::Entity::update(change).exec(tx).await?;
+    Ok(row)
+}
+
+/// Changes a group and its members; what stays the same is not written and makes no event.
+///
+/// # Errors
+/// There is no such group, the change is refused, the new identity is taken, the actor may not write, or
+/// the database fails; then nothing is written.
+pub async fn modify(
+    store: &Store,
+    directory_id: DirectoryId,
+    actor: Actor,
+    id: ResourceId,
+    change: Change,
+    members: Vec<membership::Change>,
+) -> Result<Group, Error> {
+    let use_case = Modify {
+        actor,
+        id,
+        change,
+        members,
+    };
+    store.write(Lane::Directory(directory_id), use_case).await
+}
+
+struct Delete {
+    actor: Actor,
+    id: ResourceId,
+}
+
+impl UseCase for Delete {
+    type Answer = ();
+    type Error = Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<(), Error> {
+        let directory = directory::enter::<Error>(tx, self.actor).await?;
+        let group = find(tx, directory.id, self.id)
+            .await?
+            .ok_or(Error::NotFound)?;
+        groups::Entity::delete_by_id((directory.id, self.id))
+            .exec(tx)
+            .await?;
+        append(tx, &directory, Kind::GroupDeleted, &group, None);
+        Ok(())
+    }
+}
+
+/// Deletes a group with its memberships. As at WorkOS there is one event, and none per member.
+///
+/// # Errors
+/// There is no such group, the actor may not write, or the database fails; then nothing is written.
+pub async fn delete(
+    store: &Store,
+    directory_id: DirectoryId,
+    actor: Actor,
+    id: ResourceId,
+) -> Result<(), Error> {
+    store
+        .write(Lane::Directory(directory_id), Delete { actor, id })
+        .await
+}
+
+/// Finds a group of a directory.
+///
+/// # Errors
+/// The database fails.
+pub async fn find(
+    connection: &impl ConnectionTrait,
+    directory_id: DirectoryId,
+    id: ResourceId,
+) -> Result<Option<Group>, DbErr> {
+    groups::Entity::find_by_id((directory_id, id))
+        .one(connection)
+        .await?
+        .map(Group::from_row)
+        .transpose()
+}
+
+impl Group {
+    /// Reads the row's document.
+    ///
+    /// # Errors
+    /// The document is not a JSON object, which only a damaged database can bring about.
+    pub fn from_row(row: groups::Model) -> Result<Self, DbErr> {
+        let document = read_document(&row.document)?;
+        Ok(Self { row, document })
+    }
+
+    /// The group's name as the provider gave it.
+    pub fn name(&self) -> &str {
+        self.document
+            .get("displayName")
+            .and_then(Value::as_str)
+            .unwrap_or("")
+    }
+
+    /// The group as the wire contract shows it.
+    pub fn data(&self, organization_id: OrganizationId) -> Map<String, Value> {
+        let row = &self.row;
+        let mut raw = self.document.clone();
+        raw.insert("id".to_owned(), json!(row.id.to_string()));
+        let idp_id = row
+            .external_id
+            .clone()
+            .unwrap_or_else(|| row.id.to_string());
+        let data = json!({
+            "object": "directory_group",
+            "id": row.directory_group_id,
+            "idp_id": idp_id,
+            "directory_id": row.directory_id,
+            "organization_id": organization_id,
+            "name": self.name(),
+            "raw_attributes": raw,
+            "created_at": clock::text(row.created_at),
+            "updated_at": clock::text(row.updated_at),
+        });
+        match data {
+            Value::Object(data) => data,
+            _ => Map::new(),
+        }
+    }
+}
+
+async fn identity_is_taken(
+    tx: &WriteTx,
+    directory_id: DirectoryId,
+    identity_key: &str,
+) -> Result<bool, DbErr> {
+    let holder = groups::Entity::find()
+        .filter(groups::Column::DirectoryId.eq(directory_id))
+        .filter(groups::Column::IdentityKey.eq(identity_key))
+        .one(tx)
+        .await?;
+    Ok(holder.is_some())
+}
+
+fn append(
+    tx: &WriteTx,
+    directory: &directories::Model,
+    kind: Kind,
+    group: &Group,
+    old: Option<&Group>,
+) {
+    let mut data = group.data(directory.organization_id);
+    let mut names = vec![group.row.display_name_key.clone()];
+    if let Some(old) = old {
+        let before = old.data(directory.organization_id);
+        let previous = profile::previous_attributes(&before, &data);
+        data.insert("previous_attributes".to_owned(), Value::Object(previous));
+        if old.row.display_name_key != group.row.display_name_key {
+            names.push(old.row.display_name_key.clone());
+        }
+    }
+    let event = Event {
+        kind,
+        user_id: None,
+        group_id: Some(group.row.id),
+        names,
+        data: Value::Object(data),
+    };
+    events::append(tx, directory, event);
+}

@@ -1,0 +1,260 @@
+//! SCIM tokens: what an identity provider opens one directory with.
+//!
+//! Several may be valid at once, so that a provider can be moved from one to the next without a gap. A
+//! token is shown once, when it is made; the database holds a digest of it. Revoking takes the
+//! directory's lock, which every write takes too: after a revocation has answered, nothing is written by
+//! that token.
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder,
+};
+
+use super::Denied;
+use crate::ids::{DirectoryId, ScimTokenId};
+use crate::secrets::{Token, TokenKind};
+use crate::storage::tables::{directories, scim_tokens};
+use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
+
+/// A new token, the only time that it can be seen.
+#[derive(Debug)]
+pub struct NewToken {
+    /// The row.
+    pub row: scim_tokens::Model,
+    /// The token itself.
+    pub token: Token,
+}
+
+/// Why a token was not made or revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such directory.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The directory has no such token.
+    #[error("the directory has no such token")]
+    NotFound,
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+struct Create {
+    directory_id: DirectoryId,
+    label: Option<String>,
+    expires_at: Option<DateTime<Utc>>,
+    digest: Vec<u8>,
+    suffix: String,
+}
+
+impl UseCase for Create {
+    type Answer = scim_tokens::Model;
+    type Error = Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<scim_tokens::Model, Error> {
+        if tx.directory().is_none() {
+            return Err(Denied::NoDirectory.into());
+        }
+        let row = scim_tokens::Model {
+            id: ScimTokenId::generate(),
+            directory_id: self.directory_id,
+            label: self.label.clone(),
+            digest: self.digest.clone(),
+            suffix: self.suffix.clone(),
+            created_at: tx.now(),
+            last_used_at: None,
+            expires_at: self.expires_at,
+            revoked_at: None,
+        };
+        insert_new(tx, scim_tokens::ActiveModel::from(row.clone())).await?;
+        tx.directory_changed(self.directory_id);
+        Ok(row)
+    }
+}
+
+/// Makes a token for a directory.
+///
+/// # Errors
+/// There is no such directory, or the database fails.
+pub async fn create(
+    store: &Store,
+    directory_id: DirectoryId,
+    label: Option<String>,
+    expires_at: Option<DateTime<Utc>>,
+) -> Result<NewToken, Error> {
+    let token = Token::generate(TokenKind::Scim);
+    let use_case = Create {
+        directory_id,
+        label,
+        expires_at,
+        digest: token.digest().to_vec(),
+        suffix: token.suffix().to_owned(),
+    };
+    let row = store.write(Lane::Directory(directory_id), use_case).await?;
+    Ok(NewToken { row, token })
+}
+
+struct Revoke {
+    directory_id: DirectoryId,
+    id: ScimTokenId,
+}
+
+impl UseCase for Revoke {
+    type Answer = scim_tokens::Model;
+    type Error = Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<scim_tokens::Model, Error> {
+        let row = find(tx, self.directory_id, self.id)
+            .await?
+            .ok_or(Error::NotFound)?;
+        if row.revoked_at.is_some() {
+            return Ok(row);
+        }
+        let change = scim_tokens::ActiveModel {
+            id: ActiveValue::Unchanged(row.id),
+            revoked_at: ActiveValue::Set(Some(tx.now())),
+            ..Default::default()
+        };
+        let revoked = scim_tokens::Entity::update(change).exec(tx).await?;
+        tx.directory_changed(self.directory_id);
+        Ok(revoked)
+    }
+}
+
+/// Revokes a token; revoking twice is a success.
+///
+/// # Errors
+/// The directory has no such token, or the database fails.
+pub async fn revoke(
+    store: &Store,
+    directory_id: DirectoryId,
+    id: ScimTokenId,
+) -> Result<scim_tokens::Model, Error> {
+    store
+        .write(Lane::Directory(directory_id), Revoke { directory_id, id })
+        .await
+}
+
+/// Revokes all tokens of the locked directory.
+pub(super) async fn revoke_all(tx: &WriteTx, directory_id: DirectoryId) -> Result<(), DbErr> {
+    scim_tokens::Entity::update_many()
+        .col_expr(scim_tokens::Column::RevokedAt, Expr::value(tx.now()))
+        .filter(scim_tokens::Column::DirectoryId.eq(directory_id))
+        .filter(scim_tokens::Column::RevokedAt.is_null())
+        .exec(tx)
+        .await
+        .map(drop)
+}
+
+/// Finds a token of a directory.
+///
+/// # Errors
+/// The database fails.
+pub async fn find(
+    connection: &impl ConnectionTrait,
+    directory_id: DirectoryId,
+    id: ScimTokenId,
+) -> Result<Option<scim_tokens::Model>, DbErr> {
+    scim_tokens::Entity::find_by_id(id)
+        .filter(scim_tokens::Column::DirectoryId.eq(directory_id))
+        .one(connection)
+        .await
+}
+
+/// The tokens of a directory, oldest first.
+///
+/// # Errors
+/// The database fails.
+pub async fn list(
+    connection: &impl ConnectionTrait,
+    directory_id: DirectoryId,
+) -> Result<Vec<scim_tokens::Model>, DbErr> {
+    scim_tokens::Entity::find()
+        .filter(scim_tokens::Column::DirectoryId.eq(directory_id))
+        .order_by_asc(scim_tokens::Column::Id)
+        .all(connection)
+        .await
+}
+
+/// What a token opened.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The directory.
+    pub directory: directories::Model,
+    /// The token.
+    pub token_id: ScimTokenId,
+}
+
+/// Finds what `text` opens under `external_key`, in one statement: the token must be the directory's
+/// own, not revoked and not expired at `now`.
+///
+/// # Errors
+/// The database fails.
+pub async fn open(
+    store: &Store,
+    external_key: &str,
+    text: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Opened>, storage::Error> {
+    let Some(token) = Token::parse(TokenKind::Scim, text) else {
+        return Ok(None);
+    };
+    let digest = token.digest();
+    let row = store
+        .reader()
+        .query_one_raw(store.dialect().statement(
+            "SELECT d.*, t.id AS token_id, t.digest AS token_digest \
+             FROM scim_tokens t JOIN directories d ON d.id = t.directory_id \
+             WHERE t.digest = $1 AND d.external_key = $2 AND t.revoked_at IS NULL \
+             AND (t.expires_at IS NULL OR t.expires_at > $3)",
+            [digest.to_vec().into(), external_key.into(), now.into()],
+        ))
+        .await?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let stored: Vec<u8> = row.try_get("", "token_digest")?;
+    if !digest.matches(&stored) {
+        return Ok(None);
+    }
+    Ok(Some(Opened {
+        directory: sea_orm::FromQueryResult::from_query_result(&row, "")?,
+        token_id: row.try_get("", "token_id")?,
+    }))
+}
+
+/// Records when tokens were used last.
+///
+/// # Errors
+/// The database fails.
+pub async fn record_use(
+    store: &Store,
+    used: Vec<(ScimTokenId, DateTime<Utc>)>,
+) -> Result<(), storage::Error> {
+    store.write(Lane::System, RecordUse(used)).await
+}
+
+struct RecordUse(Vec<(ScimTokenId, DateTime<Utc>)>);
+
+impl UseCase for RecordUse {
+    type Answer = ();
+    type Error = storage::Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<(), storage::Error> {
+        for (id, at) in &self.0 {
+            scim_tokens::Entity::update_many()
+                .col_expr(scim_tokens::Column::LastUsedAt, Expr::value(*at))
+                .filter(scim_tokens::Column::Id.eq(*id))
+                .exec(tx)
+                .await?;
+        }
+        Ok(())
+    }
+}
