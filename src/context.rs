@@ -1,0 +1,45 @@
+//! What every request handler has at hand; cheap to clone.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::activity::Activity;
+use crate::clock::Clock;
+use crate::limits::Limits;
+use crate::outbound::AddressPolicy;
+use crate::secrets::MasterKey;
+use crate::storage::Store;
+
+/// What every request handler has at hand.
+#[derive(Clone)]
+pub struct Context {
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What secrets are sealed with.
+    pub master_key: Arc<MasterKey>,
+    /// Where this server is reached from outside; never taken from a request.
+    pub public_url: Arc<Url>,
+    /// Which addresses webhooks may go to.
+    pub address_policy: Arc<AddressPolicy>,
+    /// How much anybody may ask for.
+    pub limits: Arc<Limits>,
+    /// Who was heard when.
+    pub activity: Arc<Activity>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// The base URL of a directory's SCIM endpoint, without a slash at its end.
+    pub fn scim_base_url(&self, external_key: &str) -> String {
+        let root = self.public_url.as_str().trim_end_matches('/');
+        format!("{root}/scim/v2/{external_key}")
+    }
+}

@@ -1,0 +1,203 @@
+//! SCIM's errors and answers as HTTP.
+
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::Value;
+
+use super::error::ScimError;
+use crate::directories::directory::ActivateError;
+use crate::directories::{Denied, group, user};
+use crate::limits;
+use crate::storage;
+use crate::web::body::BodyError;
+
+/// Exactly this, without a charset: several providers' test suites compare the bare text.
+pub(super) const CONTENT_TYPE: &str = "application/scim+json";
+/// How long to wait before asking again, when the fault is a passing one.
+const RETRY_SECONDS: u64 = 5;
+
+/// An error on its way to the provider, with the headers that it needs.
+#[derive(Debug)]
+pub struct Refusal {
+    error: ScimError,
+    retry_after: Option<Duration>,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.error, formatter)
+    }
+}
+
+impl Refusal {
+    /// 401 with a challenge (RFC 6750 section 3).
+    pub(super) fn unauthorized() -> Self {
+        ScimError::new(
+            401,
+            "The bearer token is missing, wrong, expired or revoked, or belongs to another \
+             directory. Copy a current token of this directory into the provider's settings.",
+        )
+        .into()
+    }
+
+    /// 429: too many requests.
+    pub(super) fn too_many_requests(wait: Duration) -> Self {
+        Self {
+            error: ScimError::new(429, "Too many requests. Send fewer at a time."),
+            retry_after: Some(wait),
+        }
+    }
+
+    /// 503: a passing fault; providers try again.
+    pub(super) fn unavailable() -> Self {
+        Self {
+            error: ScimError::new(503, "The server cannot answer right now. Try again."),
+            retry_after: Some(Duration::from_secs(RETRY_SECONDS)),
+        }
+    }
+
+    fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = cause, "a SCIM request failed");
+        ScimError::new(
+            500,
+            "The server failed to answer. The X-Request-ID header names this request in its log.",
+        )
+        .into()
+    }
+}
+
+impl From<ScimError> for Refusal {
+    fn from(error: ScimError) -> Self {
+        Self {
+            error,
+            retry_after: None,
+        }
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        ScimError::new(error.status(), format!("In the request, {error}.")).into()
+    }
+}
+
+impl From<storage::Error> for Refusal {
+    fn from(error: storage::Error) -> Self {
+        if error.is_transient() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a SCIM request has to wait"
+            );
+            Self::unavailable()
+        } else {
+            Self::internal(&error)
+        }
+    }
+}
+
+impl From<sea_orm::DbErr> for Refusal {
+    fn from(error: sea_orm::DbErr) -> Self {
+        storage::Error::from(error).into()
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NoDirectory | Denied::TokenInvalid => Self::unauthorized(),
+        }
+    }
+}
+
+impl From<ActivateError> for Refusal {
+    fn from(error: ActivateError) -> Self {
+        match error {
+            ActivateError::Denied(denied) => denied.into(),
+            ActivateError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<user::Error> for Refusal {
+    fn from(error: user::Error) -> Self {
+        match error {
+            user::Error::Denied(denied) => denied.into(),
+            user::Error::NotFound => ScimError::not_found("There is no such user.").into(),
+            user::Error::UserNameTaken => ScimError::uniqueness(
+                "Another user of this directory has this userName (compared without case). \
+                 Change the userName, or update the existing user.",
+            )
+            .into(),
+            user::Error::Refused(cause) => refused(cause),
+            user::Error::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<group::Error> for Refusal {
+    fn from(error: group::Error) -> Self {
+        match error {
+            group::Error::Denied(denied) => denied.into(),
+            group::Error::NotFound => ScimError::not_found("There is no such group.").into(),
+            group::Error::IdentityTaken => ScimError::uniqueness(
+                "Another group of this directory has this externalId or, where there is none, this \
+                 displayName. Rename one of them, or update the existing group.",
+            )
+            .into(),
+            group::Error::Refused(cause) => refused(cause),
+            group::Error::Storage(error) => error.into(),
+        }
+    }
+}
+
+/// What our own closures refuse with is a SCIM error.
+fn refused(cause: Box<dyn std::error::Error + Send + Sync>) -> Refusal {
+    match cause.downcast::<ScimError>() {
+        Ok(error) => (*error).into(),
+        Err(cause) => Refusal::internal(cause.as_ref()),
+    }
+}
+
+impl ResponseError for Refusal {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.status_code());
+        answer.insert_header((header::CONTENT_TYPE, CONTENT_TYPE));
+        if self.error.status == 401 {
+            answer.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"scim\""));
+        }
+        if [408, 413].contains(&self.error.status) {
+            // The rest of the body is not read.
+            answer.insert_header((header::CONNECTION, "close"));
+        }
+        if let Some(wait) = self.retry_after {
+            answer.insert_header((header::RETRY_AFTER, limits::retry_after(wait)));
+        }
+        answer.body(self.error.to_body().to_string())
+    }
+}
+
+/// An answer with a body.
+pub(super) fn answer(status: StatusCode, body: impl Into<Value>) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
+        .body(body.into().to_string())
+}
+
+/// 201 with the `Location` that equals `meta.location`.
+pub(super) fn created(location: &str, body: impl Into<Value>) -> HttpResponse {
+    HttpResponse::Created()
+        .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
+        .insert_header((header::LOCATION, location))
+        .body(body.into().to_string())
+}
+
+/// 204.
+pub(super) fn no_content() -> HttpResponse {
+    HttpResponse::NoContent().finish()
+}
