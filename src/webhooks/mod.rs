@@ -1,0 +1,24 @@
+//! Webhooks: events on their way to the vendor's app.
+//!
+//! Cast: an [`endpoint`] is where events go. A node's [`dispatcher`] decides what may be sent now, for the
+//! [`shards`] that the node owns; each endpoint has a [`stream`] in each shard, and [`lanes`] keep causal
+//! order within it. The [`driver`] does what the dispatcher says: it reads the log, sends [`request`]s
+//! with [`signature`]s, and records results in the endpoint's [`place`].
+//!
+//! Guarantees: each event reaches each endpoint at least once; an endpoint sees an event after the earlier
+//! ones that it depends on, as [`links`] lets the receiver check. Leases make double work rare; the
+//! fence on every record makes it harmless.
+
+pub mod breaker;
+pub mod dispatcher;
+pub mod driver;
+pub mod endpoint;
+pub mod lanes;
+pub mod links;
+pub mod place;
+pub mod request;
+pub mod retry;
+pub mod shards;
+pub mod signature;
+pub mod stream;
+mod tail;
