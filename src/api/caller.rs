@@ -1,0 +1,63 @@
+//! Who is asking: a vendor's program, known by an API key.
+//!
+//! Handlers that take a [`Caller`] cannot run unauthenticated. It is resolved before the body is read.
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest};
+use futures_util::future::LocalBoxFuture;
+
+use super::Problem;
+use crate::context::Context;
+use crate::tenancy::api_key;
+use crate::web::peer;
+
+/// A program with a valid API key.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// What the server has at hand.
+    pub(super) context: Data<Context>,
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { resolve(&request).await })
+    }
+}
+
+async fn resolve(request: &HttpRequest) -> Result<Caller, Problem> {
+    let Some(context) = request.app_data::<Data<Context>>().cloned() else {
+        return Err(Problem::unauthorized());
+    };
+    let key = match bearer(request) {
+        Some(text) => api_key::authenticate(&context.store, text).await?,
+        None => None,
+    };
+    let Some(key) = key else {
+        let address = peer::address(request);
+        return Err(match context.limits.failed_authentication(&address, "") {
+            Ok(()) => Problem::unauthorized(),
+            Err(wait) => Problem::too_many_requests(wait),
+        });
+    };
+    context
+        .limits
+        .api(key.id)
+        .map_err(Problem::too_many_requests)?;
+    Ok(Caller { context })
+}
+
+fn bearer(request: &HttpRequest) -> Option<&str> {
+    let mut values = request.headers().get_all(header::AUTHORIZATION);
+    let value = values.next()?.to_str().ok()?.trim();
+    if values.next().is_some() {
+        return None;
+    }
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}

@@ -1,0 +1,58 @@
+//! Reading what vendors send: bodies, ids, and what the contract says about fields.
+
+use actix_web::HttpRequest;
+use actix_web::web::Payload;
+use serde::de::DeserializeOwned;
+
+use super::{FieldError, Problem};
+use crate::context::Context;
+use crate::web;
+
+/// How long a name may be, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Reads a JSON body. Fields that we do not know are ignored, as newer SDKs may send some.
+pub(super) async fn body<T: DeserializeOwned>(
+    context: &Context,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<T, Problem> {
+    let bytes = web::body::read(request, payload, context.limits.api_body_bytes).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        if error.is_data() {
+            Problem::new(
+                422,
+                "invalid_request_parameters",
+                format!("The body does not fit: {error}."),
+            )
+        } else {
+            Problem::new(
+                400,
+                "invalid_json",
+                format!("The body is not JSON: {error}."),
+            )
+        }
+    })
+}
+
+/// The form of a name: some text, not too long, without control characters.
+pub(super) fn check_name(field: &str, name: &str, errors: &mut Vec<FieldError>) {
+    let code = if name.trim().is_empty() {
+        "must not be empty"
+    } else if name.len() > NAME_BYTES_MAX {
+        "must be at most 255 bytes"
+    } else if name.contains(char::is_control) {
+        "must not contain control characters"
+    } else {
+        return;
+    };
+    errors.push(field_error(field, code));
+}
+
+/// An error about one field.
+pub(super) fn field_error(field: &str, code: impl Into<String>) -> FieldError {
+    FieldError {
+        field: field.to_owned(),
+        code: code.into(),
+    }
+}

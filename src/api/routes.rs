@@ -1,0 +1,168 @@
+//! Which operation answers which URL.
+
+use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post, resource, scope, to};
+use actix_web::{HttpRequest, HttpResponse, Resource};
+use serde::Deserialize;
+
+use super::caller::Caller;
+use super::endpoints::Events;
+use super::{Problem, api_keys, directories, endpoints, organizations, read, tokens};
+
+type Answer = Result<HttpResponse, Problem>;
+
+/// Mounts the API.
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .service(endpoint("/organizations").route(post().to(create_organization)))
+        .service(endpoint("/organizations/{id}").route(get().to(show_organization)))
+        .service(endpoint("/webhook_endpoints").route(post().to(create_contract_endpoint)))
+        .service(endpoint("/webhook_endpoints/{id}").route(delete().to(delete_endpoint)))
+        .service(
+            scope("/admin/v1")
+                .service(endpoint("/api_keys").route(post().to(create_api_key)))
+                .service(endpoint("/directories").route(post().to(create_directory)))
+                .service(
+                    endpoint("/directories/{id}")
+                        .route(get().to(show_directory))
+                        .route(delete().to(delete_directory)),
+                )
+                .service(
+                    endpoint("/directories/{id}/tokens")
+                        .route(get().to(list_tokens))
+                        .route(post().to(create_token)),
+                )
+                .service(
+                    endpoint("/directories/{id}/tokens/{token}")
+                        .route(get().to(show_token))
+                        .route(delete().to(revoke_token)),
+                )
+                .service(endpoint("/webhook_endpoints").route(post().to(create_endpoint)))
+                .service(
+                    endpoint("/webhook_endpoints/{id}")
+                        .route(get().to(show_endpoint))
+                        .route(delete().to(delete_endpoint)),
+                )
+                .default_service(to(not_found)),
+        );
+}
+
+fn endpoint(path: &str) -> Resource {
+    resource(path).default_service(to(method_not_allowed))
+}
+
+async fn method_not_allowed(_: Caller) -> Answer {
+    Err(Problem::new(
+        405,
+        "method_not_allowed",
+        "This endpoint does not have this method.",
+    ))
+}
+
+/// Answers paths that do not exist.
+pub async fn not_found(request: HttpRequest) -> Answer {
+    Err(Problem::new(
+        404,
+        "not_found",
+        format!("There is nothing at {}.", request.path()),
+    ))
+}
+
+async fn create_organization(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {
+    let body = read::body(&caller.context, &request, payload).await?;
+    let view = organizations::create(&caller.context, body).await?;
+    Ok(HttpResponse::Created().json(view))
+}
+
+async fn show_organization(caller: Caller, id: Path<String>) -> Answer {
+    let view = organizations::show(&caller.context, &id).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+/// What `POST /admin/v1/api_keys` takes.
+#[derive(Deserialize)]
+struct CreateApiKey {
+    name: String,
+}
+
+async fn create_api_key(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {
+    let body: CreateApiKey = read::body(&caller.context, &request, payload).await?;
+    let view = api_keys::create(&caller.context, body.name).await?;
+    Ok(HttpResponse::Created().json(view))
+}
+
+async fn create_directory(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {
+    let body = read::body(&caller.context, &request, payload).await?;
+    let view = directories::create(&caller.context, body).await?;
+    Ok(HttpResponse::Created().json(view))
+}
+
+async fn show_directory(caller: Caller, id: Path<String>) -> Answer {
+    let view = directories::show(&caller.context, &id).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn delete_directory(caller: Caller, id: Path<String>) -> Answer {
+    directories::delete(&caller.context, &id).await?;
+    Ok(HttpResponse::Accepted().json(serde_json::json!({})))
+}
+
+async fn create_token(
+    caller: Caller,
+    id: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Answer {
+    let body = read::body(&caller.context, &request, payload).await?;
+    let view = tokens::create(&caller.context, &id, body).await?;
+    Ok(HttpResponse::Created()
+        .insert_header(("Cache-Control", "no-store"))
+        .json(view))
+}
+
+async fn list_tokens(caller: Caller, id: Path<String>) -> Answer {
+    let view = tokens::list(&caller.context, &id).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn show_token(caller: Caller, path: Path<(String, String)>) -> Answer {
+    let view = tokens::show(&caller.context, &path.0, &path.1).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn revoke_token(caller: Caller, path: Path<(String, String)>) -> Answer {
+    tokens::revoke(&caller.context, &path.0, &path.1).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn create_contract_endpoint(
+    caller: Caller,
+    request: HttpRequest,
+    payload: Payload,
+) -> Answer {
+    create_endpoint_with(caller, request, payload, Events::Required).await
+}
+
+async fn create_endpoint(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {
+    create_endpoint_with(caller, request, payload, Events::Optional).await
+}
+
+async fn create_endpoint_with(
+    caller: Caller,
+    request: HttpRequest,
+    payload: Payload,
+    events: Events,
+) -> Answer {
+    let body = read::body(&caller.context, &request, payload).await?;
+    let view = endpoints::create(&caller.context, body, events).await?;
+    Ok(HttpResponse::Created().json(view))
+}
+
+async fn show_endpoint(caller: Caller, id: Path<String>) -> Answer {
+    let view = endpoints::show(&caller.context, &id).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn delete_endpoint(caller: Caller, id: Path<String>) -> Answer {
+    endpoints::delete(&caller.context, &id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

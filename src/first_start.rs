@@ -1,0 +1,86 @@
+//! What is made once per database: the first credentials, and the generation of its log.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::ids::ApiKeyId;
+use crate::secrets::{Token, TokenKind};
+use crate::storage::schema::{claim_fact, read_fact};
+use crate::storage::tables::api_keys;
+use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
+
+const FIRST_CREDENTIALS: &str = "first_credentials";
+const GENERATION: &str = "generation";
+const FIRST_GENERATION: u32 = 1;
+
+/// Makes the first API key, unless this database has had one.
+///
+/// # Errors
+/// The database fails.
+pub async fn api_key(store: &Store) -> Result<Option<String>, storage::Error> {
+    let key = Token::generate(TokenKind::ApiKey);
+    let claim = Claim {
+        digest: key.digest().to_vec(),
+        suffix: key.suffix().to_owned(),
+    };
+    let is_first = store.write(Lane::System, claim).await?;
+    Ok(is_first.then(|| key.expose().to_owned()))
+}
+
+/// Makes the key and says so in one transaction, so that two nodes that start at once make one.
+struct Claim {
+    digest: Vec<u8>,
+    suffix: String,
+}
+
+impl UseCase for Claim {
+    type Answer = bool;
+    type Error = storage::Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<bool, storage::Error> {
+        let id = ApiKeyId::generate();
+        if !claim_fact(tx, FIRST_CREDENTIALS, &id.to_string()).await? {
+            return Ok(false);
+        }
+        let row = api_keys::Model {
+            id,
+            name: "first".to_owned(),
+            digest: self.digest.clone(),
+            suffix: self.suffix.clone(),
+            created_at: tx.now(),
+            last_used_at: None,
+            revoked_at: None,
+        };
+        insert_new(tx, api_keys::ActiveModel::from(row)).await?;
+        Ok(true)
+    }
+}
+
+/// The generation of the log, which changes when a restored database takes up its sequences again.
+///
+/// # Errors
+/// The database fails.
+pub async fn generation(store: &Store) -> Result<u32, storage::Error> {
+    let connection = store.statement_connection();
+    claim_fact(connection, GENERATION, &FIRST_GENERATION.to_string()).await?;
+    let stored = read_fact(connection, GENERATION).await?;
+    Ok(stored
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(FIRST_GENERATION))
+}
+
+/// Writes the first credentials into a file that only its owner can read; returns its path.
+///
+/// # Errors
+/// The file cannot be made, or there is one already.
+pub fn write_credentials(directory: &Path, api_key: &str) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(directory)?;
+    let path = directory.join("first-credentials.txt");
+    let mut options = std::fs::File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&path)?;
+    writeln!(file, "ROLLCALL_API_KEY={api_key}")?;
+    Ok(path)
+}
