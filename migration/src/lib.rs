@@ -4,6 +4,11 @@
 //! release older keeps working on the new schema, so that nodes can be upgraded one by one. The oldest
 //! binary that the schema serves is [`OLDEST_BINARY`], and it is recorded in the database.
 
+#![expect(
+    elided_lifetimes_in_paths,
+    reason = "the signatures of MigrationTrait leave them out"
+)]
+
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::timestamp_with_time_zone;

@@ -40,6 +40,7 @@ impl MigrationTrait for Migration {
         }
         for plain in [
             index("directories", &["organization_id"]),
+            index("directories", &["state"]),
             index("scim_tokens", &["directory_id"]),
             index("users", &["directory_id", "external_id"]),
             index("users", &["directory_id", "email_key"]),

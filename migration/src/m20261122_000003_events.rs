@@ -1,11 +1,11 @@
 //! The event log: append-only, in the order of `position`.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::DbBackend;
 use sea_orm_migration::schema::{
     big_integer_null, small_integer, string, text, text_null, timestamp_with_time_zone, uuid,
     uuid_null,
 };
+use sea_orm_migration::sea_orm::DbBackend;
 
 use crate::index;
 

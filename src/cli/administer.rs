@@ -1,0 +1,132 @@
+//! Verbs that administer: one request, run here on the database or sent to a server.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::arguments::Where;
+use super::print_line;
+use crate::api::endpoints::Events;
+use crate::api::{Problem, api_keys, directories, endpoints, organizations, tokens};
+use crate::app;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::context::Context;
+use crate::outbound::ApiClient;
+use crate::storage::Opener;
+
+/// A creation, as the API takes it.
+#[derive(Debug)]
+pub(super) struct Request {
+    path: String,
+    body: Value,
+    place: Where,
+}
+
+impl Request {
+    /// A `POST` of `body` to `path`.
+    pub(super) fn new(path: &str, body: Value, place: Where) -> Self {
+        Self {
+            path: path.to_owned(),
+            body,
+            place,
+        }
+    }
+}
+
+/// Runs the request and prints what it gives.
+pub(super) async fn run(file: Option<&Path>, request: Request) -> anyhow::Result<bool> {
+    let view = match &request.place.url {
+        Some(url) => send(url, &request).await?,
+        None => run_here(file, &request).await?,
+    };
+    if request.place.json {
+        print_line(&view.to_string())?;
+    } else {
+        print_fields(&view)?;
+    }
+    Ok(true)
+}
+
+async fn send(url: &str, request: &Request) -> anyhow::Result<Value> {
+    let Some(key) = &request.place.api_key else {
+        bail!("--url needs an API key: give --api-key or set ROLLCALL_API_KEY");
+    };
+    let url = format!("{}{}", url.trim_end_matches('/'), request.path);
+    let body = Some(request.body.to_string());
+    let answer = ApiClient::new()?
+        .send("POST", &url, Some(key), "application/json", body, &[])
+        .await?;
+    let view: Value = serde_json::from_str(&answer.body)
+        .with_context(|| format!("{url} answered {} and not in JSON", answer.status))?;
+    if answer.status != 201 {
+        let message = view
+            .get("message")
+            .and_then(Value::as_str)
+            .unwrap_or("no reason");
+        let errors = view
+            .get("errors")
+            .map(|errors| format!(" {errors}"))
+            .unwrap_or_default();
+        bail!("{url} answered {}: {message}{errors}", answer.status);
+    }
+    Ok(view)
+}
+
+async fn run_here(file: Option<&Path>, request: &Request) -> anyhow::Result<Value> {
+    let config = Config::load(file)?;
+    let clock = Arc::new(SystemClock);
+    let (store, master_key) = app::open(&config, Opener::Command, clock.clone()).await?;
+    let context = app::context(&config, store, master_key, clock);
+    let view = operate(&context, &request.path, request.body.clone()).await;
+    context.store.close().await;
+    view.map_err(|problem| anyhow!(problem))
+}
+
+/// The operation behind a path of the API.
+async fn operate(context: &Context, path: &str, body: Value) -> Result<Value, Problem> {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match segments.as_slice() {
+        ["organizations"] => organizations::create(context, read(body)?).await,
+        ["admin", "v1", "api_keys"] => {
+            let name = body.get("name").and_then(Value::as_str).unwrap_or("");
+            api_keys::create(context, name.to_owned()).await
+        }
+        ["admin", "v1", "directories"] => directories::create(context, read(body)?).await,
+        ["admin", "v1", "directories", id, "tokens"] => {
+            tokens::create(context, id, read(body)?).await
+        }
+        ["admin", "v1", "webhook_endpoints"] => {
+            endpoints::create(context, read(body)?, Events::Optional).await
+        }
+        _ => Err(Problem::not_found("Operation", path)),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
+    serde_json::from_value(body).map_err(|error| {
+        Problem::new(
+            422,
+            "invalid_request_parameters",
+            format!("The request does not fit: {error}."),
+        )
+    })
+}
+
+/// Prints the fields of an object, a line each; nested ones as JSON.
+fn print_fields(view: &Value) -> anyhow::Result<()> {
+    let Some(fields) = view.as_object() else {
+        return print_line(&view.to_string());
+    };
+    let width = fields.keys().map(String::len).max().unwrap_or(0);
+    for (name, value) in fields {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        print_line(&format!("{name:width$}  {text}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! What can be said on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::administer::Request;
+use crate::simulate::Dialect;
+
+/// A self-hosted directory-sync broker: SCIM 2.0 in, signed and ordered webhooks out.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(super) struct Arguments {
+    /// Settings that differ from the defaults (TOML); see config/default.toml for all of them.
+    #[arg(long, global = true, env = "ROLLCALL_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run the server (also what `rollcall` alone does)
+    Serve(ServeArguments),
+    /// Bring the database's schema up to date
+    Migrate(MigrateArguments),
+    /// Show the whole system at work on this machine, with a simulated Okta and Entra ID
+    Demo(DemoArguments),
+    /// Send an identity provider's traffic to any SCIM endpoint
+    Simulate(SimulateArguments),
+    /// Master keys
+    #[command(subcommand)]
+    Key(KeyVerb),
+    /// API keys
+    #[command(subcommand)]
+    ApiKey(ApiKeyVerb),
+    /// Organizations
+    #[command(subcommand)]
+    Org(OrgVerb),
+    /// Directories
+    #[command(subcommand)]
+    Directory(DirectoryVerb),
+    /// SCIM tokens
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Webhook endpoints
+    #[command(subcommand)]
+    Endpoint(EndpointVerb),
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct ServeArguments {
+    /// Refuse to start if the database's schema is not up to date, instead of migrating it
+    #[arg(long)]
+    pub(super) no_migrate: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MigrateArguments {
+    /// Only say what would be done; exit 1 if there is something to do
+    #[arg(long)]
+    pub(super) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArguments {
+    /// End when all is told, with 0 only if everything arrived and was verified
+    #[arg(long)]
+    pub(super) exit: bool,
+    /// Send the webhooks to your own receiver
+    #[arg(long, value_name = "URL")]
+    pub(super) forward_to: Option<String>,
+    /// Where the demo's server listens
+    #[arg(long, value_name = "IP:PORT")]
+    pub(super) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArguments {
+    /// Whose traffic
+    pub(super) provider: Provider,
+    /// The SCIM base URL, such as http://127.0.0.1:8080/scim/v2/KEY
+    #[arg(long)]
+    pub(super) url: String,
+    /// The bearer token
+    #[arg(long, env = "ROLLCALL_SCIM_TOKEN", hide_env_values = true)]
+    pub(super) token: String,
+    /// How many people
+    #[arg(long, default_value_t = 50)]
+    pub(super) users: usize,
+    /// How many groups
+    #[arg(long, default_value_t = 5)]
+    pub(super) groups: usize,
+    /// How many requests a second at most
+    #[arg(long, value_name = "R")]
+    pub(super) rate: Option<f64>,
+    /// Which people: the same number gives the same ones
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Provider {
+    /// Okta
+    Okta,
+    /// Microsoft Entra ID
+    Entra,
+}
+
+impl From<Provider> for Dialect {
+    fn from(provider: Provider) -> Self {
+        match provider {
+            Provider::Okta => Self::Okta,
+            Provider::Entra => Self::Entra,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyVerb {
+    /// Print a new master key
+    New,
+}
+
+/// Where to administer, and how to print.
+#[derive(Debug, Args)]
+pub(super) struct Where {
+    /// A server to ask, instead of opening its database here
+    #[arg(long, env = "ROLLCALL_URL", value_name = "URL")]
+    pub(super) url: Option<String>,
+    /// The API key for that server
+    #[arg(
+        long,
+        env = "ROLLCALL_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub(super) api_key: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ApiKeyVerb {
+    /// Make an API key; it is shown once
+    Create {
+        /// What it is for
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+impl ApiKeyVerb {
+    pub(super) fn into_request(self) -> Request {
+        let Self::Create { name, place } = self;
+        Request::new("/admin/v1/api_keys", json!({"name": name}), place)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum OrgVerb {
+    /// Make an organization
+    Create {
+        /// Its name
+        #[arg(long)]
+        name: String,
+        /// Your own id for it
+        #[arg(long, value_name = "ID")]
+        external_id: Option<String>,
+        /// A domain of its own; may be given several times
+        #[arg(long, value_name = "DOMAIN")]
+        domain: Vec<String>,
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+impl OrgVerb {
+    pub(super) fn into_request(self) -> Request {
+        let Self::Create {
+            name,
+            external_id,
+            domain,
+            place,
+        } = self;
+        let body = json!({"name": name, "external_id": external_id, "domains": domain});
+        Request::new("/organizations", body, place)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DirectoryVerb {
+    /// Make a directory
+    Create {
+        /// The organization that it belongs to
+        #[arg(long, value_name = "ORG_ID")]
+        organization: String,
+        /// Its name
+        #[arg(long)]
+        name: String,
+        /// Its type, such as "okta scim v2.0" or "azure scim v2.0"
+        #[arg(long = "type", default_value = "generic scim v2.0")]
+        kind: String,
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+impl DirectoryVerb {
+    pub(super) fn into_request(self) -> Request {
+        let Self::Create {
+            organization,
+            name,
+            kind,
+            place,
+        } = self;
+        let body = json!({"organization_id": organization, "name": name, "type": kind});
+        Request::new("/admin/v1/directories", body, place)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenVerb {
+    /// Make a SCIM token for a directory; it is shown once
+    Create {
+        /// The directory
+        #[arg(long, value_name = "DIRECTORY_ID")]
+        directory: String,
+        /// What it is for
+        #[arg(long)]
+        label: Option<String>,
+        /// When it ends (RFC 3339)
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+impl TokenVerb {
+    pub(super) fn into_request(self) -> Request {
+        let Self::Create {
+            directory,
+            label,
+            expires_at,
+            place,
+        } = self;
+        let path = format!("/admin/v1/directories/{directory}/tokens");
+        Request::new(
+            &path,
+            json!({"label": label, "expires_at": expires_at}),
+            place,
+        )
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum EndpointVerb {
+    /// Make a webhook endpoint
+    Create {
+        /// Where the webhooks go (https, except towards networks in webhooks.allow_networks)
+        #[arg(long = "endpoint-url", value_name = "URL")]
+        endpoint_url: String,
+        /// An event type to send; may be given several times; without it, all
+        #[arg(long, value_name = "TYPE")]
+        event: Vec<String>,
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+impl EndpointVerb {
+    pub(super) fn into_request(self) -> Request {
+        let Self::Create {
+            endpoint_url,
+            event,
+            place,
+        } = self;
+        let body = json!({"endpoint_url": endpoint_url, "events": event});
+        Request::new("/admin/v1/webhook_endpoints", body, place)
+    }
+}
