@@ -12,6 +12,8 @@ use actix_web::dev::ServerHandle;
 use actix_web::web::Data;
 use actix_web::{App, HttpResponse, HttpServer};
 use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -179,7 +181,7 @@ pub async fn open(
     } else {
         schema::require(&store).await?;
     }
-    let check = hex(&master_key.check_value());
+    let check = STANDARD.encode(master_key.check_value());
     let writer = store.statement_connection();
     if stored.is_none() && !schema::claim_fact(writer, MASTER_KEY_CHECK, &check).await? {
         // Another node was faster; its key must be ours.
@@ -190,14 +192,14 @@ pub async fn open(
 }
 
 fn verify(master_key: &MasterKey, stored: &str) -> anyhow::Result<()> {
-    Ok(master_key.verify_check_value(&unhex(stored).unwrap_or_default())?)
+    Ok(master_key.verify_check_value(&STANDARD.decode(stored).unwrap_or_default())?)
 }
 
 /// The key from the configuration; on SQLite else from its file, which the first start makes.
 fn master_key(config: &Config, backend: Backend, may_create: bool) -> anyhow::Result<MasterKey> {
     if let Some(key) = &config.master_key {
-        return Ok(MasterKey::parse(key.expose_secret())
-            .context("ROLLCALL_MASTER_KEY (master_key) cannot be used")?);
+        return MasterKey::parse(key.expose_secret())
+            .context("ROLLCALL_MASTER_KEY (master_key) cannot be used");
     }
     if backend == Backend::Postgres && config.master_key_file.is_none() {
         bail!(
@@ -212,17 +214,6 @@ fn master_key(config: &Config, backend: Backend, may_create: bool) -> anyhow::Re
             .with_context(|| format!("cannot make the directory {}", directory.display()))?;
     }
     Ok(MasterKey::load_or_create(&path, may_create)?)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    (0..text.len())
-        .step_by(2)
-        .map(|start| u8::from_str_radix(text.get(start..start + 2)?, 16).ok())
-        .collect()
 }
 
 /// What handlers and commands have at hand.

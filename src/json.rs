@@ -189,6 +189,15 @@ fn split_digits(digits: &str, at: i32) -> (&str, &str) {
         .unwrap_or((digits, ""))
 }
 
+/// The fields of an object literal.
+pub fn fields(value: Value) -> Map<String, Value> {
+    if let Value::Object(fields) = value {
+        fields
+    } else {
+        Map::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;

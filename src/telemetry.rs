@@ -21,6 +21,8 @@ const SECRETS: [(&[u8], usize); 5] = [
     (b"rcmk_", 16),
     (b"sk_", 40),
 ];
+/// Libraries that are heard from warnings on.
+const QUIET: &str = "actix_server=warn,sea_orm_migration=warn,sqlx=warn";
 const BLANK: &[u8] = "…".as_bytes();
 
 /// How log lines are written.
@@ -104,7 +106,10 @@ fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     if !is_understood {
         return Err(TelemetryError::NotALevel(String::from(level)));
     }
-    EnvFilter::try_new(level).or(Err(TelemetryError::NotALevel(String::from(level))))
+    // What libraries tell about themselves at each start is for their own developers; naming one of them
+    // in the setting brings it back.
+    let directives = format!("{QUIET},{level}");
+    EnvFilter::try_new(directives).or(Err(TelemetryError::NotALevel(String::from(level))))
 }
 
 fn is_level(text: &str) -> bool {

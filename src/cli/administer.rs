@@ -12,7 +12,7 @@ use super::print_line;
 use crate::api::endpoints::Events;
 use crate::api::{Problem, api_keys, directories, endpoints, organizations, tokens};
 use crate::app;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::context::Context;
 use crate::outbound::ApiClient;
@@ -78,8 +78,8 @@ async fn send(url: &str, request: &Request) -> anyhow::Result<Value> {
 
 async fn run_here(file: Option<&Path>, request: &Request) -> anyhow::Result<Value> {
     let config = Config::load(file)?;
-    let clock = Arc::new(SystemClock);
-    let (store, master_key) = app::open(&config, Opener::Command, clock.clone()).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (store, master_key) = app::open(&config, Opener::Command, Arc::clone(&clock)).await?;
     let context = app::context(&config, store, master_key, clock);
     let view = operate(&context, &request.path, request.body.clone()).await;
     context.store.close().await;

@@ -81,7 +81,7 @@ pub(super) struct DemoArguments {
 pub(super) struct SimulateArguments {
     /// Whose traffic
     pub(super) provider: Provider,
-    /// The SCIM base URL, such as http://127.0.0.1:8080/scim/v2/KEY
+    /// The SCIM base URL, such as <http://127.0.0.1:8080/scim/v2/KEY>
     #[arg(long)]
     pub(super) url: String,
     /// The bearer token
@@ -263,7 +263,7 @@ impl TokenVerb {
 pub(super) enum EndpointVerb {
     /// Make a webhook endpoint
     Create {
-        /// Where the webhooks go (https, except towards networks in webhooks.allow_networks)
+        /// Where the webhooks go (https, except towards networks in `webhooks.allow_networks`)
         #[arg(long = "endpoint-url", value_name = "URL")]
         endpoint_url: String,
         /// An event type to send; may be given several times; without it, all

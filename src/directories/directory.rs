@@ -216,7 +216,7 @@ fn append(tx: &WriteTx, directory: &directories::Model, kind: Kind, data: serde_
         names: Vec::new(),
         data,
     };
-    events::append(tx, directory, event);
+    events::append(tx, directory, &event);
 }
 
 struct Delete;
@@ -408,10 +408,11 @@ fn external_key() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::horizon;
 
     #[test]
     fn directories_spread_over_all_shards() {
-        let mut seen = [0; crate::storage::horizon::SHARDS];
+        let mut seen = [0; horizon::SHARDS];
         for _ in 0..1_000 {
             seen[usize::try_from(shard_of(DirectoryId::generate())).unwrap()] += 1;
         }

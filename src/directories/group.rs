@@ -302,7 +302,7 @@ impl Group {
             .external_id
             .clone()
             .unwrap_or_else(|| row.id.to_string());
-        let data = json!({
+        json::fields(json!({
             "object": "directory_group",
             "id": row.directory_group_id,
             "idp_id": idp_id,
@@ -312,11 +312,7 @@ impl Group {
             "raw_attributes": raw,
             "created_at": clock::text(row.created_at),
             "updated_at": clock::text(row.updated_at),
-        });
-        match data {
-            Value::Object(data) => data,
-            _ => Map::new(),
-        }
+        }))
     }
 }
 
@@ -357,5 +353,5 @@ fn append(
         names,
         data: Value::Object(data),
     };
-    events::append(tx, directory, event);
+    events::append(tx, directory, &event);
 }

@@ -342,7 +342,7 @@ pub(super) async fn remove_user(
         append(
             tx,
             directory,
-            group.data(directory.organization_id),
+            &group.data(directory.organization_id),
             &group,
             user,
             Kind::UserRemoved,
@@ -360,14 +360,14 @@ fn append_all(
 ) {
     let group_data = group.data(directory.organization_id);
     for user in users.values() {
-        append(tx, directory, group_data.clone(), group, user, kind);
+        append(tx, directory, &group_data, group, user, kind);
     }
 }
 
 fn append(
     tx: &WriteTx,
     directory: &directories::Model,
-    group_data: Map<String, Value>,
+    group_data: &Map<String, Value>,
     group: &Group,
     user: &User,
     kind: Kind,
@@ -384,7 +384,7 @@ fn append(
         names: Vec::new(),
         data,
     };
-    events::append(tx, directory, event);
+    events::append(tx, directory, &event);
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Document;
+use crate::json;
 use crate::keys::fold;
 
 /// RFC 7643 section 4.3.
@@ -120,7 +121,7 @@ pub fn user_fields(document: &Document) -> Map<String, Value> {
     let name = document.get("name");
     let first = name.and_then(|name| text(name, "givenName"));
     let last = name.and_then(|name| text(name, "familyName"));
-    let fields = json!({
+    json::fields(json!({
         "email": primary_email(document),
         "first_name": first,
         "last_name": last,
@@ -130,11 +131,7 @@ pub fn user_fields(document: &Document) -> Map<String, Value> {
         "emails": emails(document).map(email_field).collect::<Vec<_>>(),
         "job_title": string(document, "title"),
         "username": string(document, "userName"),
-    });
-    match fields {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    }
+    }))
 }
 
 /// The predefined attributes that have one obvious source; absent when the source is.
@@ -264,7 +261,7 @@ mod tests {
     use super::*;
 
     fn document(value: Value) -> Document {
-        value.as_object().unwrap().clone()
+        json::fields(value)
     }
 
     #[test]

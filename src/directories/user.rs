@@ -348,5 +348,5 @@ fn append(
         names,
         data: Value::Object(data),
     };
-    events::append(tx, directory, event);
+    events::append(tx, directory, &event);
 }

@@ -77,7 +77,7 @@ pub struct Event {
 }
 
 /// Appends `event` to the log of `directory` when the transaction commits.
-pub fn append(tx: &WriteTx, directory: &directories::Model, event: Event) {
+pub fn append(tx: &WriteTx, directory: &directories::Model, event: &Event) {
     let id = EventId::generate();
     let payload = json::canonical(&json!({
         "object": "event",
@@ -129,7 +129,7 @@ pub fn deleted_data(directory: &directories::Model) -> Value {
 
 /// What both show. Events say `active` where the REST API says `linked`.
 fn directory_data(directory: &directories::Model) -> Map<String, Value> {
-    let data = json!({
+    json::fields(json!({
         "object": "directory",
         "id": directory.id,
         "organization_id": directory.organization_id,
@@ -138,11 +138,7 @@ fn directory_data(directory: &directories::Model) -> Map<String, Value> {
         "name": directory.name,
         "created_at": clock::text(directory.created_at),
         "updated_at": clock::text(directory.updated_at),
-    });
-    match data {
-        Value::Object(data) => data,
-        _ => Map::new(),
-    }
+    }))
 }
 
 #[cfg(test)]

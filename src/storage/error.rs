@@ -54,18 +54,18 @@ fn is_transient(error: &DbErr) -> bool {
     let RuntimeErr::SqlxError(cause) = cause else {
         return false;
     };
-    match &**cause {
-        sqlx::Error::Database(refusal) => {
-            refusal.code().is_some_and(|code| is_transient_code(&code))
-        }
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        _ => false,
+    if let sqlx::Error::Database(refusal) = &**cause {
+        return refusal.code().is_some_and(|code| is_transient_code(&code));
     }
+    matches!(
+        **cause,
+        sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+    )
 }
 
 /// PostgreSQL: connection, resources, intervention, locks, serialization, standby. SQLite: busy, locked,

@@ -231,6 +231,7 @@ fn prepare_file(file: &std::path::Path, opener: Opener) -> Result<Option<File>, 
 pub struct Wake {
     shards: AtomicU32,
     notify: Notify,
+    endpoints: Notify,
 }
 
 impl Wake {
@@ -245,6 +246,16 @@ impl Wake {
     /// Waits until something is marked.
     pub async fn wait(&self) {
         self.notify.notified().await;
+    }
+
+    /// Says that the webhook endpoints have changed.
+    pub fn endpoints_changed(&self) {
+        self.endpoints.notify_one();
+    }
+
+    /// Waits until the webhook endpoints have changed.
+    pub async fn wait_for_endpoints(&self) {
+        self.endpoints.notified().await;
     }
 
     /// Takes the marked shards.

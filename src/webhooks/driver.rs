@@ -503,7 +503,9 @@ async fn follow_endpoints(
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the endpoints cannot be read"),
             }
-            tokio::time::sleep(ENDPOINTS_EVERY).await;
+            let changed = tools.store.wake().wait_for_endpoints();
+            // Other processes change endpoints too, so time passing is as good a reason to look.
+            drop(tokio::time::timeout(ENDPOINTS_EVERY, changed).await);
         }
     };
     let _stopped: Option<()> = stop.run_until_cancelled(follow).await;

@@ -130,6 +130,7 @@ pub async fn create(
         starts,
     };
     let row = store.write(Lane::System, create).await?;
+    store.wake().endpoints_changed();
     Ok(Endpoint { row, secret })
 }
 
@@ -192,7 +193,9 @@ impl UseCase for Delete {
 /// # Errors
 /// The database fails.
 pub async fn delete(store: &Store, id: EndpointId) -> Result<bool, storage::Error> {
-    store.write(Lane::System, Delete(id)).await
+    let is_deleted = store.write(Lane::System, Delete(id)).await?;
+    store.wake().endpoints_changed();
+    Ok(is_deleted)
 }
 
 /// Whether events are sent to it.

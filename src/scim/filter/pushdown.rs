@@ -77,7 +77,11 @@ fn names(resource: ResourceType, path: &AttributePath) -> String {
             Some(sub) if sub.name == "value" => target.attribute.name.to_owned(),
             Some(_) => String::new(),
         },
-        _ => String::new(),
+        Resolved::Attribute(_)
+        | Resolved::Schema(_)
+        | Resolved::Foreign(_)
+        | Resolved::ForeignAttribute(_)
+        | Resolved::Unknown => String::new(),
     }
 }
 
