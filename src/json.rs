@@ -338,6 +338,8 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn();
         let Ok(mut node) = node else {
+            let is_required = std::env::var_os("ROLLCALL_TEST_REQUIRE_ALL").is_some();
+            assert!(!is_required, "Node.js is required and was not found");
             eprintln!(
                 "skipped: install Node.js (`node` on the PATH) to compare with JSON.stringify"
             );
