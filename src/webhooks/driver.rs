@@ -113,7 +113,12 @@ pub async fn run(tools: Tools, shutdown: CancellationToken, drain_within: Durati
         nodes,
         started,
     };
-    tasks.spawn(hold_leases(keeper, lease_inbox, helpers.clone()));
+    tasks.spawn(hold_leases(
+        keeper,
+        lease_inbox,
+        shutdown.clone(),
+        helpers.clone(),
+    ));
     let driver = Driver {
         tools,
         reports,
@@ -552,10 +557,11 @@ async fn load_targets(
 async fn hold_leases(
     mut keeper: Keeper,
     mut orders: mpsc::UnboundedReceiver<LeaseOrder>,
+    shutdown: CancellationToken,
     stop: CancellationToken,
 ) {
     loop {
-        if let Err(error) = keeper.turn().await {
+        if let Err(error) = keeper.turn(!shutdown.is_cancelled()).await {
             tracing::warn!(%error, "shard leases cannot be renewed");
         }
         tokio::select! {
@@ -586,13 +592,21 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn turn(&mut self) -> Result<(), DbErr> {
+    /// Renews what is held and, unless the node is stopping, takes or gives back to have its share.
+    async fn turn(&mut self, is_staying: bool) -> Result<(), DbErr> {
         if self.store.dialect() == Dialect::Sqlite {
-            return self.take_all_once().await;
+            return if is_staying {
+                self.take_all_once().await
+            } else {
+                Ok(())
+            };
         }
         let renew_every = Duration::from_millis(shards::RENEW_EVERY_MS.unsigned_abs());
         if self.renewed_at.is_none_or(|at| at.elapsed() >= renew_every) {
             self.renew().await?;
+        }
+        if !is_staying {
+            return Ok(());
         }
         let share = shards::share(self.nodes.load(Ordering::Relaxed));
         if self.held.len() < share {
@@ -600,8 +614,11 @@ impl Keeper {
             let missing = share - self.held.len();
             let taken = shards::take(&self.store, self.node_id, missing, false).await?;
             for lease in &taken {
-                tracing::info!(shard = lease.shard, epoch = lease.epoch, "shard taken");
                 self.leased(lease, self.until(asked_at));
+            }
+            if !taken.is_empty() {
+                let numbers: Vec<i16> = taken.iter().map(|lease| lease.shard).collect();
+                tracing::info!(shards = ?numbers, "shards taken");
             }
             self.held.extend(taken);
         } else if self.held.len() > share && self.yielding.is_none() {
