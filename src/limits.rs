@@ -12,6 +12,9 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use crate::config;
 use crate::ids::{ApiKeyId, DirectoryId};
 
+/// How much of a directory's name in a URL tells it from others.
+const DIRECTORY_CHARS_MAX: usize = 64;
+
 /// The limits of a node.
 #[derive(Debug)]
 pub struct Limits {
@@ -61,8 +64,9 @@ impl Limits {
     /// # Errors
     /// There were too many; the answer is how long to wait.
     pub fn failed_authentication(&self, address: &str, directory: &str) -> Result<(), Duration> {
-        self.failures
-            .check(&(address.to_owned(), directory.to_owned()))
+        // The directory is what a stranger wrote into a URL; no more of it is kept than a key is long.
+        let directory = directory.chars().take(DIRECTORY_CHARS_MAX).collect();
+        self.failures.check(&(address.to_owned(), directory))
     }
 
     /// Forgets who has not asked for long.

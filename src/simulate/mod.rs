@@ -286,10 +286,18 @@ pub async fn run(
 }
 
 /// Plays one chapter, several actions side by side, and gives back what failed.
+///
+/// Deletions go one by one: whether a person or its group goes first decides which events there are,
+/// and a simulation always causes the same.
 async fn play(session: &Session<'_>, chapter: &Chapter) -> Vec<Failure> {
+    let side_by_side = if chapter.phase == Phase::Deletions {
+        1
+    } else {
+        session.dialect.in_flight()
+    };
     stream::iter(&chapter.actions)
         .map(|action| perform(session, chapter.phase, action))
-        .buffer_unordered(session.dialect.in_flight())
+        .buffer_unordered(side_by_side)
         .filter_map(|outcome| async { outcome.err() })
         .collect()
         .await
