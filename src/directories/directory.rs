@@ -54,6 +54,11 @@ impl State {
         }
     }
 
+    /// Whether `directory` has not been deleted.
+    pub fn is_open(directory: &directories::Model) -> bool {
+        Self::Validating.is_of(directory) || Self::Linked.is_of(directory)
+    }
+
     /// Whether `directory` is in this state.
     pub fn is_of(self, directory: &directories::Model) -> bool {
         directory.state == self.as_str()
@@ -162,7 +167,7 @@ where
 {
     let locked = tx.directory().ok_or(Denied::NoDirectory)?;
     authorize(locked, actor)?;
-    if State::Deleting.is_of(&locked.row) || State::Deleted.is_of(&locked.row) {
+    if !State::is_open(&locked.row) {
         return Err(Denied::NoDirectory.into());
     }
     if State::Validating.is_of(&locked.row) {
@@ -229,7 +234,7 @@ impl UseCase for Delete {
         let Some(directory) = tx.directory().map(|locked| locked.row.clone()) else {
             return Ok(());
         };
-        if State::Deleting.is_of(&directory) || State::Deleted.is_of(&directory) {
+        if !State::is_open(&directory) {
             return Ok(());
         }
         set_state(tx, directory.id, State::Deleting).await?;

@@ -12,6 +12,7 @@ use sea_orm::{
 };
 
 use super::Denied;
+use super::directory::State;
 use crate::ids::{DirectoryId, ScimTokenId};
 use crate::secrets::{Token, TokenKind};
 use crate::storage::tables::{directories, scim_tokens};
@@ -59,7 +60,11 @@ impl UseCase for Create {
     type Error = Error;
 
     async fn run(&self, tx: &WriteTx) -> Result<scim_tokens::Model, Error> {
-        if tx.directory().is_none() {
+        // A deleted directory keeps its row for a while, and must not be opened again.
+        if !tx
+            .directory()
+            .is_some_and(|locked| State::is_open(&locked.row))
+        {
             return Err(Denied::NoDirectory.into());
         }
         let row = scim_tokens::Model {
@@ -193,7 +198,7 @@ pub struct Opened {
 }
 
 /// Finds what `text` opens under `external_key`, in one statement: the token must be the directory's
-/// own, not revoked and not expired at `now`.
+/// own, not revoked and not expired at `now`, and the directory not deleted.
 ///
 /// # Errors
 /// The database fails.
@@ -213,8 +218,14 @@ pub async fn open(
             "SELECT d.*, t.id AS token_id, t.digest AS token_digest \
              FROM scim_tokens t JOIN directories d ON d.id = t.directory_id \
              WHERE t.digest = $1 AND d.external_key = $2 AND t.revoked_at IS NULL \
-             AND (t.expires_at IS NULL OR t.expires_at > $3)",
-            [digest.to_vec().into(), external_key.into(), now.into()],
+             AND (t.expires_at IS NULL OR t.expires_at > $3) AND d.state IN ($4, $5)",
+            [
+                digest.to_vec().into(),
+                external_key.into(),
+                now.into(),
+                State::Validating.as_str().into(),
+                State::Linked.as_str().into(),
+            ],
         ))
         .await?;
     let Some(row) = row else {

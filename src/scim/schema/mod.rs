@@ -240,10 +240,14 @@ pub fn resolve_text(resource: ResourceType, text: &str) -> Resolved {
     }
 }
 
+/// The one attribute of an extension that Entra names without its URN: in the filter
+/// `id eq "…" and manager eq "…"`, and as the path `manager`.
+const NAMED_WITHOUT_URN: &str = "manager";
+
 /// Finds what a path stands for.
 pub fn resolve(resource: ResourceType, path: &AttributePath) -> Resolved {
     let Some(urn) = &path.schema else {
-        return known(None, find_attribute(resource, &path.name), path);
+        return resolve_bare(resource, path);
     };
     if let Some(schema) = find_schema(resource, urn) {
         if schema.urn == resource.core().urn {
@@ -265,6 +269,22 @@ pub fn resolve(resource: ResourceType, path: &AttributePath) -> Resolved {
             Resolved::ForeignAttribute(path.clone())
         }
         Some(_) | None => Resolved::Foreign(path.to_string()),
+    }
+}
+
+/// A name without a URN is the core schema's, but for [`NAMED_WITHOUT_URN`].
+fn resolve_bare(resource: ResourceType, path: &AttributePath) -> Resolved {
+    if let Some(attribute) = find_attribute(resource, &path.name) {
+        return known(None, Some(attribute), path);
+    }
+    let found = resource
+        .extensions()
+        .iter()
+        .filter(|_| path.name.eq_ignore_ascii_case(NAMED_WITHOUT_URN))
+        .find_map(|schema| Some((*schema, schema.find(&path.name)?)));
+    match found {
+        Some((schema, attribute)) => known(Some(schema), Some(attribute), path),
+        None => Resolved::Unknown,
     }
 }
 

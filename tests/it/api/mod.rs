@@ -1,0 +1,16 @@
+//! The REST API as a vendor's program uses it.
+
+mod directories;
+mod endpoints;
+mod errors;
+mod organizations;
+mod tokens;
+
+/// The fields that an answer says are wrong.
+fn fields(problem: &serde_json::Value) -> Vec<&str> {
+    let errors = problem["errors"].as_array().unwrap();
+    errors
+        .iter()
+        .filter_map(|error| error["field"].as_str())
+        .collect()
+}

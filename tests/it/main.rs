@@ -1,0 +1,23 @@
+//! Rollcall from the outside: real servers on real databases, asked over HTTP.
+//!
+//! All of it is one binary. Each binary in `tests/` is linked on its own with everything that the
+//! server is made of, which takes longer than most of these tests run.
+//!
+//! Tests run on SQLite and on PostgreSQL; [`support::database`] says where they find them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+#[macro_use]
+mod support;
+
+mod api;
+mod architecture;
+mod cli;
+mod events;
+mod isolation;
+mod limits;
+mod scim;

@@ -1,0 +1,107 @@
+//! Which databases the tests run on: each test on a fresh SQLite file and on a fresh PostgreSQL
+//! database.
+//!
+//! PostgreSQL comes from [`super::postgres`]: a cluster of this process's own, or the server that
+//! `ROLLCALL_TEST_POSTGRES` names. Where there is neither, the PostgreSQL half of each test passes
+//! without doing anything, after one line that says so; with `ROLLCALL_TEST_REQUIRE_ALL=1` it fails.
+
+use std::path::{Path, PathBuf};
+
+use super::postgres;
+
+/// A kind of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// A fresh database of one test's own, and a directory for the server's files.
+#[derive(Debug)]
+pub(crate) struct Database {
+    pub(crate) backend: Backend,
+    pub(crate) url: String,
+    files: tempfile::TempDir,
+}
+
+impl Database {
+    /// Makes an empty one; `None` where there is no PostgreSQL.
+    pub(crate) fn fresh(backend: Backend) -> Option<Self> {
+        let files = tempfile::tempdir().unwrap();
+        let url = match backend {
+            Backend::Sqlite => format!(
+                "sqlite:{}",
+                files.path().join("data/test.sqlite3").display()
+            ),
+            Backend::Postgres => postgres::server()?.create_database(),
+        };
+        Some(Self {
+            backend,
+            url,
+            files,
+        })
+    }
+
+    /// The server's `data_dir`, not made yet.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.files.path().join("data")
+    }
+
+    /// A directory for whatever else a test needs.
+    pub(crate) fn directory(&self) -> &Path {
+        self.files.path()
+    }
+}
+
+/// Makes two tests of each function named, `name::sqlite` and `name::postgres`.
+///
+/// `async fn name(app: TestApp)` gets a server on a fresh database, and one with these settings after
+/// `name with [("setting", "value")]`. The functions stand outside, so that rustfmt sees them; one that
+/// is not named here is dead code and warned of.
+macro_rules! on_both {
+    ($($name:ident $(with [$($setting:expr),* $(,)?])?),* $(,)?) => {
+        $(
+            mod $name {
+                #[test]
+                fn sqlite() {
+                    let backend = $crate::support::database::Backend::Sqlite;
+                    $crate::support::app::run(backend, &[$($($setting),*)?], super::$name);
+                }
+
+                #[test]
+                fn postgres() {
+                    let backend = $crate::support::database::Backend::Postgres;
+                    $crate::support::app::run(backend, &[$($($setting),*)?], super::$name);
+                }
+            }
+        )*
+    };
+}
+
+/// The same for `fn name(database: &Database)`, which gets a fresh database and no server.
+macro_rules! on_both_databases {
+    ($($name:ident),* $(,)?) => {
+        $(
+            mod $name {
+                #[test]
+                fn sqlite() {
+                    let backend = $crate::support::database::Backend::Sqlite;
+                    $crate::support::database::run(backend, super::$name);
+                }
+
+                #[test]
+                fn postgres() {
+                    let backend = $crate::support::database::Backend::Postgres;
+                    $crate::support::database::run(backend, super::$name);
+                }
+            }
+        )*
+    };
+}
+
+/// Runs `check` on a fresh database.
+pub(crate) fn run(backend: Backend, check: impl FnOnce(&Database)) {
+    if let Some(database) = Database::fresh(backend) {
+        check(&database);
+    }
+}
