@@ -255,6 +255,11 @@ impl<U: UseCase> Waiting for Pending<U> {
                 tx.shared.is_broken.store(true, Ordering::Relaxed);
                 Err(Error::Panicked.into())
             });
+            // A use case that went on after a statement had failed must not be told that it is durable.
+            let result = match result {
+                Ok(_) if tx.shared.is_broken.load(Ordering::Relaxed) => Err(refused().into()),
+                result => result,
+            };
             let is_ok = result.is_ok();
             *lock(&self.result) = Some(result);
             is_ok
@@ -270,6 +275,10 @@ impl<U: UseCase> Waiting for Pending<U> {
     fn fail(&self, error: Error) {
         self.reply(Err(error.into()));
     }
+}
+
+fn refused() -> Error {
+    Error::Database(DbErr::Custom("a statement failed".to_owned()))
 }
 
 /// What waits, by the queue that it waits in; a queue exists while somebody works on it.
@@ -591,4 +600,40 @@ fn copy_of(error: &DbErr) -> DbErr {
 /// Locks a mutex that is never held across an await, so that a poisoned one holds whole values.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::storage::Opener;
+
+    struct SwallowsAnError;
+
+    impl UseCase for SwallowsAnError {
+        type Answer = ();
+        type Error = Error;
+
+        async fn run(&self, tx: &WriteTx) -> Result<(), Error> {
+            tx.execute_unprepared("CREATE TABLE kept (number INTEGER)")
+                .await?;
+            drop(tx.execute_unprepared("no statement at all").await);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_use_case_that_swallows_an_sql_error_is_not_told_that_it_is_durable() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let url = format!("sqlite://{}", file.path().display());
+        let clock = Arc::new(ManualClock::at(0));
+        let store = Store::open(&url, Opener::Command, clock).await.unwrap();
+        let answer = store.write(Lane::System, SwallowsAnError).await;
+        assert!(matches!(answer, Err(Error::Database(_))), "{answer:?}");
+        let left = store
+            .reader()
+            .execute_unprepared("SELECT * FROM kept")
+            .await;
+        assert!(left.is_err(), "what it wrote was rolled back");
+    }
 }

@@ -7,17 +7,21 @@
 //!
 //! Invariants: nothing is sent for a shard whose lease has less than two seconds left; what was sent is
 //! recorded under the lease that it was sent under; one record per shard is under way at a time; a
-//! failing endpoint stops its own reading and nobody else's.
+//! failing endpoint stops its own reading and nobody else's; what an earlier visit to a shard or endpoint
+//! asked for is never taken for an answer to the present one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use uuid::Uuid;
 
 use super::breaker::Breaker;
-use super::stream::{Attempted, Batch, Offer, Place, Sending, Stream};
+use super::stream::{Attempted, Place, Sending, Stream};
 use crate::ids::EndpointId;
 use crate::storage::horizon::SHARDS;
+
+mod messages;
+#[cfg(test)]
+mod tests;
+
+pub use messages::{Action, Input, Lease, Now, Page, Recorded, Settings, StreamId};
 
 /// How long results may wait to be written down.
 const RECORD_EVERY_MS: i64 = 250;
@@ -32,102 +36,15 @@ const ABORT_MARGIN_MS: i64 = 1_000;
 /// How often every stream looks whether its cursor should be written.
 const SWEEP_EVERY_MS: i64 = 5_000;
 
-/// The two clocks of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Milliseconds since 1970.
-    pub wall_ms: i64,
-    /// Milliseconds since some moment, never going back.
-    pub monotonic_ms: i64,
-}
-
-/// The right to dispatch a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// Counts the owners of the shard.
-    pub epoch: i64,
-    /// A random number, because an epoch alone can repeat after a failover that lost something.
-    pub token: Uuid,
-    /// When it ends, on the node's monotonic clock, counted from before it was asked for.
-    pub until_ms: i64,
-}
-
-/// What the dispatcher needs to know of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// How many requests may be on their way at once.
-    pub max_in_flight: usize,
-}
-
-/// What has happened.
-#[derive(Debug)]
-pub enum Input {
-    /// Time has passed.
-    Tick,
-    /// These are the enabled endpoints now, and so many nodes share the work.
-    Endpoints(BTreeMap<EndpointId, Settings>, usize),
-    /// A shard is ours, or still ours, under this lease.
-    Leased(i16, Lease),
-    /// A shard is no longer ours.
-    Lost(i16),
-    /// An endpoint's place in a shard, as the database has it.
-    Recovered(EndpointId, i16, Place),
-    /// Where the log of each shard ends, as far as it may be read.
-    Tail([i64; SHARDS]),
-    /// Rows after `after` of a shard, for an endpoint.
-    Page(EndpointId, i16, Page),
-    /// A read failed; it will be asked for again.
-    ReadFailed(EndpointId, i16),
-    /// A request has ended.
-    Ended(EndpointId, i16, i64, Attempted),
-    /// The record of a shard has ended.
-    Recorded(i16, Recorded),
-    /// Send and read nothing more for a shard, and give it back once all is written down.
-    Yield(i16),
-}
-
-/// A page of the log, as one endpoint is offered it.
-#[derive(Debug)]
-pub struct Page {
-    /// The rows that pass the endpoint's filter.
-    pub offers: Vec<Arc<Offer>>,
-    /// The position of the last row read.
-    pub last_row: Option<i64>,
-    /// Up to where there is nothing more, if that is known.
-    pub read_to: Option<i64>,
-}
-
-/// How writing a record has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    /// It is durable.
-    Written,
-    /// The lease was not ours any more; nothing was written.
-    Fenced,
-    /// The database failed; it may have been written or not.
-    Failed,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Action {
-    /// Load an endpoint's place in a shard.
-    Recover(EndpointId, i16),
-    /// Read a shard after a position, up to another, for an endpoint.
-    Read(EndpointId, i16, i64, i64),
-    /// Send an event.
-    Send(EndpointId, i16, Sending),
-    /// Write down what has happened in a shard, if the lease still holds.
-    Record(i16, Lease, Vec<(EndpointId, Batch)>),
-    /// Abort the requests of a shard: it may belong to another node soon.
-    Abort(i16),
-    /// Give a shard back: everything about it is written down.
-    GiveBack(i16),
-}
-
 /// One endpoint's stream in one shard, or its absence.
 #[derive(Debug)]
-enum Slot {
+struct Slot {
+    visit: u64,
+    state: SlotState,
+}
+
+#[derive(Debug)]
+enum SlotState {
     Recovering,
     Live {
         stream: Box<Stream>,
@@ -137,6 +54,7 @@ enum Slot {
 
 #[derive(Debug)]
 struct Shard {
+    visit: u64,
     lease: Lease,
     slots: BTreeMap<EndpointId, Slot>,
     touched: BTreeSet<EndpointId>,
@@ -164,6 +82,8 @@ pub struct Dispatcher {
     newest: [i64; SHARDS],
     nodes: usize,
     swept_at_ms: i64,
+    /// How many visits there have been.
+    visits: u64,
 }
 
 impl Default for Dispatcher {
@@ -174,6 +94,7 @@ impl Default for Dispatcher {
             newest: [0; SHARDS],
             nodes: 1,
             swept_at_ms: 0,
+            visits: 0,
         }
     }
 }
@@ -188,29 +109,32 @@ impl Dispatcher {
             Input::Endpoints(settings, nodes) => self.configure(settings, nodes, &mut actions),
             Input::Leased(shard, lease) => self.leased(shard, lease, now, &mut actions),
             Input::Lost(shard) => self.drop_shard(shard, &mut actions),
-            Input::Recovered(endpoint, shard, place) => {
-                self.recovered(endpoint, shard, place, now);
-                dirty.insert(endpoint);
+            Input::Recovered(id, place) => {
+                self.recovered(id, place, now);
+                dirty.insert(id.endpoint);
             }
             Input::Tail(newest) => self.tail(newest, &mut dirty),
-            Input::Page(endpoint, shard, page) => {
-                if let Some((stream, is_reading)) = self.stream(shard, endpoint) {
+            Input::Page(id, page) => {
+                if let Some((stream, is_reading)) = self.stream(id) {
                     *is_reading = false;
                     stream.take(page.offers, page.last_row, page.read_to);
+                    // What waits behind an exception is to be written down without being sent.
+                    self.touch(id);
                 }
-                dirty.insert(endpoint);
+                dirty.insert(id.endpoint);
             }
-            Input::ReadFailed(endpoint, shard) => {
-                if let Some((_, is_reading)) = self.stream(shard, endpoint) {
+            Input::ReadFailed(id) => {
+                if let Some((_, is_reading)) = self.stream(id) {
                     *is_reading = false;
+                    dirty.insert(id.endpoint);
                 }
             }
-            Input::Ended(endpoint, shard, position, attempted) => {
-                self.ended(endpoint, shard, position, attempted, now);
-                dirty.insert(endpoint);
+            Input::Ended(id, position, attempted) => {
+                self.ended(id, position, attempted, now);
+                dirty.insert(id.endpoint);
             }
-            Input::Recorded(shard, outcome) => {
-                self.recorded(shard, outcome, now, &mut dirty, &mut actions)
+            Input::Recorded(shard, visit, outcome) => {
+                self.recorded(shard, visit, outcome, now, &mut dirty, &mut actions);
             }
             Input::Yield(shard) => {
                 if let Some(shard) = self.shards.get_mut(&shard) {
@@ -237,17 +161,19 @@ impl Dispatcher {
 
     /// When the next event is due again or the next probe may go, on the wall clock.
     pub fn next_due_ms(&self) -> Option<i64> {
-        let due = self.shards.values().flat_map(|shard| {
-            shard.slots.values().filter_map(|slot| match slot {
-                Slot::Recovering => None,
-                Slot::Live { stream, .. } => stream.next_due_ms(),
+        self.endpoints
+            .iter()
+            .filter_map(|(id, endpoint)| {
+                let probe_at_ms = endpoint.breaker.probe_at_ms();
+                probe_at_ms.or_else(|| self.streams_of(*id).filter_map(Stream::next_due_ms).min())
             })
-        });
-        let probes = self
-            .endpoints
+            .min()
+    }
+
+    fn streams_of(&self, id: EndpointId) -> impl Iterator<Item = &Stream> {
+        self.shards
             .values()
-            .filter_map(|endpoint| endpoint.breaker.probe_at_ms());
-        due.chain(probes).min()
+            .filter_map(move |shard| shard.slots.get(&id)?.stream())
     }
 
     /// The shards that it serves.
@@ -263,10 +189,24 @@ impl Dispatcher {
             .sum()
     }
 
-    fn stream(&mut self, shard: i16, endpoint: EndpointId) -> Option<(&mut Stream, &mut bool)> {
-        match self.shards.get_mut(&shard)?.slots.get_mut(&endpoint)? {
-            Slot::Recovering => None,
-            Slot::Live { stream, is_reading } => Some((stream, is_reading)),
+    fn stream(&mut self, id: StreamId) -> Option<(&mut Stream, &mut bool)> {
+        let slot = self
+            .shards
+            .get_mut(&id.shard)?
+            .slots
+            .get_mut(&id.endpoint)?;
+        match &mut slot.state {
+            SlotState::Live { stream, is_reading } if slot.visit == id.visit => {
+                Some((stream, is_reading))
+            }
+            SlotState::Live { .. } | SlotState::Recovering => None,
+        }
+    }
+
+    /// Notes that a stream may have something to write down.
+    fn touch(&mut self, id: StreamId) {
+        if let Some(shard) = self.shards.get_mut(&id.shard) {
+            shard.touched.insert(id.endpoint);
         }
     }
 
@@ -314,8 +254,9 @@ impl Dispatcher {
             };
             self.endpoints.insert(id, endpoint);
             for (number, shard) in &mut self.shards {
-                shard.slots.insert(id, Slot::Recovering);
-                actions.push(Action::Recover(id, *number));
+                let (slot, recover) = recovering(id, *number, &mut self.visits);
+                shard.slots.insert(id, slot);
+                actions.push(recover);
             }
         }
     }
@@ -332,11 +273,14 @@ impl Dispatcher {
             .endpoints
             .keys()
             .map(|endpoint| {
-                actions.push(Action::Recover(*endpoint, number));
-                (*endpoint, Slot::Recovering)
+                let (slot, recover) = recovering(*endpoint, number, &mut self.visits);
+                actions.push(recover);
+                (*endpoint, slot)
             })
             .collect();
+        self.visits += 1;
         let shard = Shard {
+            visit: self.visits,
             lease,
             slots,
             touched: BTreeSet::new(),
@@ -352,24 +296,24 @@ impl Dispatcher {
             return;
         };
         for (id, slot) in shard.slots {
-            if let (Slot::Live { stream, .. }, Some(endpoint)) = (slot, self.endpoints.get_mut(&id))
-            {
+            if let (Some(stream), Some(endpoint)) = (slot.stream(), self.endpoints.get_mut(&id)) {
                 endpoint.in_flight = endpoint.in_flight.saturating_sub(stream.in_flight());
             }
         }
-        actions.push(Action::Abort(number));
+        actions.push(Action::Abort(number, shard.lease));
     }
 
-    fn recovered(&mut self, endpoint: EndpointId, shard: i16, place: Place, now: Now) {
-        if let Some(slot) = self
-            .shards
-            .get_mut(&shard)
-            .and_then(|shard| shard.slots.get_mut(&endpoint))
+    fn recovered(&mut self, id: StreamId, place: Place, now: Now) {
+        let slots = self.shards.get_mut(&id.shard).map(|shard| &mut shard.slots);
+        if let Some(slot) = slots.and_then(|slots| slots.get_mut(&id.endpoint))
+            && slot.visit == id.visit
+            && slot.stream().is_none()
         {
-            *slot = Slot::Live {
+            slot.state = SlotState::Live {
                 stream: Box::new(Stream::new(place, now.wall_ms)),
                 is_reading: false,
             };
+            self.touch(id);
         }
     }
 
@@ -380,8 +324,8 @@ impl Dispatcher {
         }
     }
 
-    fn ended(&mut self, id: EndpointId, shard: i16, position: i64, attempted: Attempted, now: Now) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+    fn ended(&mut self, id: StreamId, position: i64, attempted: Attempted, now: Now) {
+        let Some(endpoint) = self.endpoints.get_mut(&id.endpoint) else {
             return;
         };
         let was_closed = endpoint.breaker.is_closed();
@@ -392,24 +336,22 @@ impl Dispatcher {
         } else {
             let since = *endpoint.failing_since_ms.get_or_insert(now.wall_ms);
             if endpoint.breaker.failed(position, now.wall_ms) {
-                tracing::warn!(endpoint.id = %id, "the endpoint fails; single probes go out from now on");
+                tracing::warn!(endpoint.id = %id.endpoint, "the endpoint fails; single probes go out from now on");
                 forgive_since = Some(since);
             }
         }
-        if let Some((stream, _)) = self.stream(shard, id) {
+        if let Some((stream, _)) = self.stream(id) {
             let before = stream.in_flight();
             stream.ended(position, attempted, was_closed, now.wall_ms);
             let is_ours = stream.in_flight() < before;
-            if let Some(endpoint) = self.endpoints.get_mut(&id).filter(|_| is_ours) {
+            if let Some(endpoint) = self.endpoints.get_mut(&id.endpoint).filter(|_| is_ours) {
                 endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
             }
-            if let Some(shard) = self.shards.get_mut(&shard) {
-                shard.touched.insert(id);
-            }
+            self.touch(id);
         }
         if let Some(since) = forgive_since {
             for shard in self.shards.values_mut() {
-                if let Some(Slot::Live { stream, .. }) = shard.slots.get_mut(&id) {
+                if let Some(stream) = shard.stream_mut(id.endpoint) {
                     stream.forgive(since, now.wall_ms);
                 }
             }
@@ -419,20 +361,22 @@ impl Dispatcher {
     fn recorded(
         &mut self,
         number: i16,
+        visit: u64,
         outcome: Recorded,
         now: Now,
         dirty: &mut BTreeSet<EndpointId>,
         actions: &mut Vec<Action>,
     ) {
+        let shard = self.shards.get_mut(&number);
+        let Some(shard) = shard.filter(|shard| shard.visit == visit) else {
+            return;
+        };
         if outcome == Recorded::Fenced {
             self.drop_shard(number, actions);
             return;
         }
-        let Some(shard) = self.shards.get_mut(&number) else {
-            return;
-        };
         for id in shard.recording.take().into_iter().flatten() {
-            if let Some(Slot::Live { stream, .. }) = shard.slots.get_mut(&id) {
+            if let Some(stream) = shard.stream_mut(id) {
                 if outcome == Recorded::Written {
                     stream.recorded(now.wall_ms);
                 } else {
@@ -454,35 +398,38 @@ impl Dispatcher {
             let share = (endpoint.settings.max_in_flight / self.nodes).max(1);
             let limit = endpoint.breaker.limit(share, now.wall_ms);
             while endpoint.in_flight < limit && total < IN_FLIGHT_MAX {
-                let Some((shard, sending)) = next_of(&mut self.shards, *id, endpoint, now) else {
+                let Some((stream, sending)) = next_of(&mut self.shards, *id, endpoint, now) else {
                     break;
                 };
                 endpoint.in_flight += 1;
                 total += 1;
-                actions.push(Action::Send(*id, shard, sending));
+                actions.push(Action::Send(stream, sending));
             }
-            if endpoint.breaker.is_closed() {
-                self.read(*id, actions);
-            }
+            let is_probing = !endpoint.breaker.is_closed();
+            self.read(*id, is_probing, actions);
         }
     }
 
-    fn read(&mut self, id: EndpointId, actions: &mut Vec<Action>) {
-        let newest = self.newest;
+    fn read(&mut self, endpoint: EndpointId, is_probing: bool, actions: &mut Vec<Action>) {
         for (number, shard) in &mut self.shards {
             let end = usize::try_from(*number)
                 .ok()
-                .and_then(|index| newest.get(index))
+                .and_then(|index| self.newest.get(index))
                 .copied()
                 .unwrap_or(0);
-            if let Some(Slot::Live { stream, is_reading }) = shard.slots.get_mut(&id)
+            if let Some(slot) = shard.slots.get_mut(&endpoint)
+                && let SlotState::Live { stream, is_reading } = &mut slot.state
                 && !*is_reading
                 && !shard.is_yielding
-                && let Some(after) = stream.wants(end)
+                && let Some(after) = stream.wants(end, is_probing)
             {
                 *is_reading = true;
-                shard.touched.insert(id);
-                actions.push(Action::Read(id, *number, after, end));
+                let id = StreamId {
+                    endpoint,
+                    shard: *number,
+                    visit: slot.visit,
+                };
+                actions.push(Action::Read(id, after, end));
             }
         }
     }
@@ -496,8 +443,9 @@ impl Dispatcher {
             .map(|(number, _)| *number)
             .collect();
         for number in settled {
-            self.shards.remove(&number);
-            actions.push(Action::GiveBack(number));
+            if let Some(shard) = self.shards.remove(&number) {
+                actions.push(Action::GiveBack(number, shard.lease));
+            }
         }
     }
 
@@ -516,38 +464,63 @@ impl Dispatcher {
             let touched = std::mem::take(&mut shard.touched);
             let mut batches = Vec::new();
             for id in touched {
-                if let Some(Slot::Live { stream, .. }) = shard.slots.get_mut(&id)
-                    && let Some(batch) = stream.batch(now.wall_ms)
-                {
+                let stream = shard.stream_mut(id);
+                if let Some(batch) = stream.and_then(|stream| stream.batch(now.wall_ms)) {
                     batches.push((id, batch));
                 }
             }
             if !batches.is_empty() {
                 shard.recording = Some(batches.iter().map(|(id, _)| *id).collect());
-                actions.push(Action::Record(*number, shard.lease, batches));
+                actions.push(Action::Record(*number, shard.visit, shard.lease, batches));
             }
         }
     }
 }
 
+impl Slot {
+    fn stream(&self) -> Option<&Stream> {
+        match &self.state {
+            SlotState::Recovering => None,
+            SlotState::Live { stream, .. } => Some(stream),
+        }
+    }
+}
+
 impl Shard {
+    fn stream_mut(&mut self, endpoint: EndpointId) -> Option<&mut Stream> {
+        match &mut self.slots.get_mut(&endpoint)?.state {
+            SlotState::Recovering => None,
+            SlotState::Live { stream, .. } => Some(stream),
+        }
+    }
+
     fn is_settled(&self) -> bool {
-        self.recording.is_none()
-            && self.slots.values().all(|slot| match slot {
-                Slot::Recovering => true,
-                Slot::Live { stream, .. } => stream.is_settled(),
-            })
+        let mut streams = self.slots.values().filter_map(Slot::stream);
+        self.recording.is_none() && streams.all(Stream::is_settled)
     }
 
     fn unrecorded(&self) -> usize {
         self.touched
             .iter()
-            .filter_map(|id| match self.slots.get(id) {
-                Some(Slot::Live { stream, .. }) => Some(stream.unrecorded()),
-                Some(Slot::Recovering) | None => None,
-            })
+            .filter_map(|id| self.slots.get(id)?.stream())
+            .map(Stream::unrecorded)
             .sum()
     }
+}
+
+/// A slot whose place is yet to be loaded, and what loads it.
+fn recovering(endpoint: EndpointId, shard: i16, visits: &mut u64) -> (Slot, Action) {
+    *visits += 1;
+    let slot = Slot {
+        visit: *visits,
+        state: SlotState::Recovering,
+    };
+    let id = StreamId {
+        endpoint,
+        shard,
+        visit: *visits,
+    };
+    (slot, Action::Recover(id))
 }
 
 /// The next event of an endpoint, its shards taking turns.
@@ -556,7 +529,8 @@ fn next_of(
     id: EndpointId,
     endpoint: &mut Endpoint,
     now: Now,
-) -> Option<(i16, Sending)> {
+) -> Option<(StreamId, Sending)> {
+    let is_probe = !endpoint.breaker.is_closed();
     let from = endpoint.next_shard;
     let order: Vec<i16> = shards
         .range(from..)
@@ -570,11 +544,17 @@ fn next_of(
         if shard.is_yielding || now.monotonic_ms >= shard.lease.until_ms - SEND_MARGIN_MS {
             continue;
         }
-        if let Some(Slot::Live { stream, .. }) = shard.slots.get_mut(&id)
-            && let Some(sending) = stream.next(now.wall_ms)
+        if let Some(slot) = shard.slots.get_mut(&id)
+            && let SlotState::Live { stream, .. } = &mut slot.state
+            && let Some(sending) = stream.next(now.wall_ms, is_probe)
         {
             endpoint.next_shard = number + 1;
-            return Some((number, sending));
+            let id = StreamId {
+                endpoint: id,
+                shard: number,
+                visit: slot.visit,
+            };
+            return Some((id, sending));
         }
     }
     None

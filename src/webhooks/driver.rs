@@ -6,10 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sea_orm::DbErr;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,32 +16,24 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 use uuid::Uuid;
 
-use super::dispatcher::{Action, Dispatcher, Input, Lease, Now, Page, Settings};
-use super::links::{self, View};
-use super::shards::{self, Held};
+use super::dispatcher::{Action, Dispatcher, Input, Now, Settings, StreamId};
+use super::keeper::{GiveBack, Keeper};
+use super::links::View;
 use super::stream::{Attempted, Sending};
 use super::tail::Tail;
-use super::{endpoint, place, request, retry};
+use super::{endpoint, page, place, request, retry};
 use crate::clock::Clock;
-use crate::events::gaps::{GapWatch, Seen};
-use crate::events::log;
-use crate::ids::{EndpointId, NodeId};
+use crate::ids::EndpointId;
 use crate::outbound::{Outcome, WebhookClient};
 use crate::secrets::{MasterKey, WebhookSecret};
+use crate::storage::Store;
 use crate::storage::horizon::SHARDS;
 use crate::storage::tables::endpoints;
-use crate::storage::{Dialect, Store};
 
-const PAGE_ROWS: u64 = 500;
 const ENDPOINTS_EVERY: Duration = Duration::from_secs(1);
-const TICK_BUSY: Duration = Duration::from_millis(25);
+const TICK_BUSY_MS: i64 = 25;
 const TICK_IDLE_MS: i64 = 500;
 const RETRY_READ: Duration = Duration::from_millis(250);
-/// How long a gap in a directory's sequence is waited for before it is taken as it is.
-const GAP_WAITS_MAX: u32 = 200;
-const GAP_WAIT: Duration = Duration::from_millis(50);
-/// A lease that ends only with the process; the lock on the SQLite file is the real one.
-const FOREVER_MS: i64 = i64::MAX / 2;
 
 /// What the driver works with.
 #[derive(Clone)]
@@ -66,7 +57,7 @@ impl std::fmt::Debug for Tools {
 }
 
 /// Where the events of an endpoint go.
-struct Target {
+pub(super) struct Target {
     url: Url,
     secret: WebhookSecret,
     view: View,
@@ -74,19 +65,14 @@ struct Target {
 }
 
 /// What the tasks report.
-enum Report {
+pub(super) enum Report {
     Input(Input),
     Endpoints(HashMap<EndpointId, Arc<Target>>, usize),
     OtherServer,
     Surplus(i16),
 }
 
-/// Messages to the task that holds the leases.
-enum LeaseOrder {
-    GiveBack(i16),
-}
-
-type Reports = mpsc::UnboundedSender<Report>;
+pub(super) type Reports = mpsc::UnboundedSender<Report>;
 
 /// Delivers webhooks until `shutdown`, then writes down what is on its way and gives the shards back.
 pub async fn run(tools: Tools, shutdown: CancellationToken, drain_within: Duration) {
@@ -103,22 +89,14 @@ pub async fn run(tools: Tools, shutdown: CancellationToken, drain_within: Durati
         Arc::clone(&nodes),
         helpers.clone(),
     ));
-    let keeper = Keeper {
-        node_id: NodeId::generate(),
-        store: tools.store.clone(),
-        reports: reports.clone(),
-        held: Vec::new(),
-        yielding: None,
-        renewed_at: None,
+    let keeper = Keeper::new(
+        tools.store.clone(),
+        reports.clone(),
         nodes,
         started,
-    };
-    tasks.spawn(hold_leases(
-        keeper,
-        lease_inbox,
         shutdown.clone(),
-        helpers.clone(),
-    ));
+    );
+    tasks.spawn(keeper.run(lease_inbox, helpers.clone()));
     let driver = Driver {
         tools,
         reports,
@@ -126,7 +104,6 @@ pub async fn run(tools: Tools, shutdown: CancellationToken, drain_within: Durati
         tasks: tasks.clone(),
         dispatcher: Dispatcher::default(),
         targets: HashMap::new(),
-        leases: BTreeMap::new(),
         aborts: BTreeMap::new(),
         watches: BTreeMap::new(),
         given_back: BTreeMap::new(),
@@ -141,22 +118,15 @@ pub async fn run(tools: Tools, shutdown: CancellationToken, drain_within: Durati
 struct Driver {
     tools: Tools,
     reports: Reports,
-    orders: mpsc::UnboundedSender<LeaseOrder>,
+    orders: mpsc::UnboundedSender<GiveBack>,
     tasks: TaskTracker,
     dispatcher: Dispatcher,
     targets: HashMap<EndpointId, Arc<Target>>,
-    leases: BTreeMap<i16, Lease>,
     aborts: BTreeMap<i16, CancellationToken>,
-    watches: BTreeMap<i16, Arc<Mutex<Watch>>>,
-    /// The tokens of leases that are on their way back; a late renewal of one is not a new lease.
+    watches: BTreeMap<i16, Arc<Mutex<page::Watch>>>,
+    /// The token of each shard's lease that was let go last; a late renewal of it is not a new lease.
     given_back: BTreeMap<i16, Uuid>,
     started: Instant,
-}
-
-#[derive(Default)]
-struct Watch {
-    gaps: GapWatch,
-    waits: u32,
 }
 
 impl Driver {
@@ -167,6 +137,7 @@ impl Driver {
         drain_within: Duration,
     ) {
         let mut drain_until: Option<Instant> = None;
+        let mut ticked_at = Instant::now();
         loop {
             let is_draining = drain_until.is_some();
             if drain_until.is_some_and(|until| Instant::now() >= until)
@@ -179,7 +150,11 @@ impl Driver {
                     Some(report) => self.take(report),
                     None => break,
                 },
-                () = tokio::time::sleep(self.pause()) => self.step(Input::Tick),
+                // Counted from the last tick: reports that follow each other closely must not put it off.
+                () = tokio::time::sleep_until(ticked_at + self.pause()) => {
+                    ticked_at = Instant::now();
+                    self.step(Input::Tick);
+                }
                 () = shutdown.cancelled(), if !is_draining => {
                     drain_until = Some(Instant::now() + drain_within);
                     let shards: Vec<i16> = self.dispatcher.shards().collect();
@@ -202,29 +177,20 @@ impl Driver {
     }
 
     fn pause(&self) -> Duration {
-        if self.dispatcher.is_busy() {
-            return TICK_BUSY;
-        }
-        let due = self.dispatcher.next_due_ms().unwrap_or(i64::MAX);
-        let wait = due
-            .saturating_sub(self.tools.clock.now_ms())
-            .clamp(1, TICK_IDLE_MS);
-        Duration::from_millis(u64::try_from(wait).unwrap_or(1))
+        let wait = if self.dispatcher.is_busy() {
+            TICK_BUSY_MS
+        } else {
+            let due = self.dispatcher.next_due_ms().unwrap_or(i64::MAX);
+            due.saturating_sub(self.tools.clock.now_ms())
+                .clamp(TICK_BUSY_MS, TICK_IDLE_MS)
+        };
+        Duration::from_millis(wait.unsigned_abs())
     }
 
     fn take(&mut self, report: Report) {
         match report {
             Report::Input(Input::Leased(shard, lease))
                 if self.given_back.get(&shard) == Some(&lease.token) => {}
-            Report::Input(Input::Leased(shard, lease)) => {
-                self.leases.insert(shard, lease);
-                self.aborts.entry(shard).or_default();
-                self.step(Input::Leased(shard, lease));
-            }
-            Report::Input(Input::Lost(shard)) => {
-                self.leases.remove(&shard);
-                self.step(Input::Lost(shard));
-            }
             Report::Input(input) => self.step(input),
             Report::Endpoints(targets, nodes) => {
                 let settings = targets
@@ -242,16 +208,16 @@ impl Driver {
         }
     }
 
-    /// Forgets everything and continues from what is stored, under the same leases.
+    /// Forgets everything and continues from what is stored, under new leases: what is being written
+    /// under the old ones must not arrive after it was read.
     fn start_again(&mut self) {
         tracing::warn!(
             "the database server was restarted or replaced; continuing from what is stored"
         );
-        self.watches.clear();
-        for (shard, lease) in self.leases.clone() {
+        self.step(Input::Tail([0; SHARDS]));
+        let shards: Vec<i16> = self.dispatcher.shards().collect();
+        for shard in shards {
             self.step(Input::Lost(shard));
-            self.aborts.insert(shard, CancellationToken::new());
-            self.step(Input::Leased(shard, lease));
         }
     }
 
@@ -263,94 +229,89 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Recover(endpoint, shard) => self.recover(endpoint, shard),
-            Action::Read(endpoint, shard, after, end) => self.read(endpoint, shard, after, end),
-            Action::Send(endpoint, shard, sending) => self.send(endpoint, shard, sending),
-            Action::Record(shard, lease, batches) => {
+            Action::Recover(id) => self.recover(id),
+            Action::Read(id, after, end) => self.read(id, after, end),
+            Action::Send(id, sending) => self.send(id, sending),
+            Action::Record(shard, visit, lease, batches) => {
                 let (store, reports) = (self.tools.store.clone(), self.reports.clone());
                 self.tasks.spawn(async move {
                     let recorded = place::record(&store, shard, lease, batches).await;
-                    report(&reports, Input::Recorded(shard, recorded));
+                    report(&reports, Input::Recorded(shard, visit, recorded));
                 });
             }
-            Action::Abort(shard) => {
+            Action::Abort(shard, lease) | Action::GiveBack(shard, lease) => {
                 if let Some(abort) = self.aborts.remove(&shard) {
                     abort.cancel();
                 }
                 self.watches.remove(&shard);
-            }
-            Action::GiveBack(shard) => {
-                if let Some(lease) = self.leases.remove(&shard) {
-                    self.given_back.insert(shard, lease.token);
-                }
-                self.aborts.remove(&shard);
-                self.watches.remove(&shard);
+                self.given_back.insert(shard, lease.token);
                 // The receiver lives as long as the tasks; after them there is nothing to give back.
-                drop(self.orders.send(LeaseOrder::GiveBack(shard)));
+                drop(self.orders.send(GiveBack(shard, lease.token)));
             }
         }
     }
 
-    fn recover(&mut self, endpoint: EndpointId, shard: i16) {
-        let Some(target) = self.targets.get(&endpoint).cloned() else {
+    fn recover(&mut self, id: StreamId) {
+        let Some(target) = self.targets.get(&id.endpoint).cloned() else {
             return;
         };
-        let abort = self.aborts.entry(shard).or_default().clone();
+        let abort = self.aborts.entry(id.shard).or_default().clone();
         let (store, reports) = (self.tools.store.clone(), self.reports.clone());
         self.tasks.spawn(async move {
             let load = async {
                 loop {
-                    match place::load(&store, &target.view, shard).await {
+                    match place::load(&store, &target.view, id.shard).await {
                         Ok(place) => return place,
                         Err(error) => {
-                            tracing::warn!(shard, endpoint.id = %endpoint, %error, "an endpoint's place cannot be read yet");
+                            tracing::warn!(shard = id.shard, endpoint.id = %id.endpoint, %error, "an endpoint's place cannot be read yet");
                             tokio::time::sleep(RETRY_READ).await;
                         }
                     }
                 }
             };
-            if let Some(place) = abort.run_until_cancelled(load).await {
-                report(&reports, Input::Recovered(endpoint, shard, place));
+            // Without a place the endpoint has just been deleted, which the next look at them shows.
+            if let Some(Some(place)) = abort.run_until_cancelled(load).await {
+                report(&reports, Input::Recovered(id, place));
             }
         });
     }
 
-    fn read(&mut self, endpoint: EndpointId, shard: i16, after: i64, end: i64) {
-        let Some(target) = self.targets.get(&endpoint).cloned() else {
+    fn read(&mut self, id: StreamId, after: i64, end: i64) {
+        let Some(target) = self.targets.get(&id.endpoint).cloned() else {
             return;
         };
-        let watch = Arc::clone(self.watches.entry(shard).or_default());
+        let watch = Arc::clone(self.watches.entry(id.shard).or_default());
         let (store, reports) = (self.tools.store.clone(), self.reports.clone());
         self.tasks.spawn(async move {
-            let input = match read_page(&store, &target.view, &watch, shard, after, end).await {
-                Ok(page) => Input::Page(endpoint, shard, page),
+            let input = match page::read(&store, &target.view, &watch, id.shard, after, end).await {
+                Ok(page) => Input::Page(id, page),
                 Err(error) => {
-                    tracing::warn!(shard, %error, "the log cannot be read and will be again");
+                    tracing::warn!(shard = id.shard, %error, "the log cannot be read and will be again");
                     tokio::time::sleep(RETRY_READ).await;
-                    Input::ReadFailed(endpoint, shard)
+                    Input::ReadFailed(id)
                 }
             };
             report(&reports, input);
         });
     }
 
-    fn send(&mut self, endpoint: EndpointId, shard: i16, sending: Sending) {
-        let Some(target) = self.targets.get(&endpoint).cloned() else {
+    fn send(&mut self, id: StreamId, sending: Sending) {
+        let Some(target) = self.targets.get(&id.endpoint).cloned() else {
             return;
         };
-        let abort = self.aborts.entry(shard).or_default().clone();
+        let abort = self.aborts.entry(id.shard).or_default().clone();
         let (tools, reports) = (self.tools.clone(), self.reports.clone());
         self.tasks.spawn(async move {
-            let attempt = attempt(&tools, &target, endpoint, &sending);
+            let attempt = attempt(&tools, &target, id.endpoint, &sending);
             if let Some(attempted) = abort.run_until_cancelled(attempt).await {
                 let position = sending.offer.position;
-                report(&reports, Input::Ended(endpoint, shard, position, attempted));
+                report(&reports, Input::Ended(id, position, attempted));
             }
         });
     }
 }
 
-fn report(reports: &Reports, input: Input) {
+pub(super) fn report(reports: &Reports, input: Input) {
     // Nobody listens any more once the driver has ended.
     drop(reports.send(Report::Input(input)));
 }
@@ -404,64 +365,6 @@ fn read_outcome(outcome: &Outcome, now_ms: i64) -> Attempted {
             .and_then(|text| retry::parse_retry_after(text, now_ms)),
         duration_ms: i32::try_from(outcome.duration.as_millis()).unwrap_or(i32::MAX),
     }
-}
-
-/// Reads a page of a shard for an endpoint, cut before a gap in a directory's sequence.
-async fn read_page(
-    store: &Store,
-    view: &View,
-    watch: &Mutex<Watch>,
-    shard: i16,
-    after: i64,
-    end: i64,
-) -> Result<Page, DbErr> {
-    let mut rows = log::read_shard(store.dispatch_reader(), shard, after, end, PAGE_ROWS).await?;
-    let seen: Vec<Seen> = rows
-        .iter()
-        .map(|row| Seen {
-            position: row.position,
-            directory_id: row.directory_id,
-            sequence: row.sequence,
-        })
-        .collect();
-    let is_last = u64::try_from(rows.len()).unwrap_or(u64::MAX) < PAGE_ROWS;
-    let whole = check_gaps(watch, after, &seen);
-    let has_gap = whole < rows.len();
-    rows.truncate(whole);
-    if has_gap {
-        tokio::time::sleep(GAP_WAIT).await;
-    }
-    let last_row = rows.last().map(|row| row.position);
-    let offers = links::offers(store, view, shard, rows).await?;
-    Ok(Page {
-        offers: offers.into_iter().map(Arc::new).collect(),
-        last_row,
-        read_to: (is_last && !has_gap).then_some(end),
-    })
-}
-
-/// How many of the rows come before a gap. A gap that stays for long is reported and passed.
-fn check_gaps(watch: &Mutex<Watch>, after: i64, seen: &[Seen]) -> usize {
-    let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-    let whole = watch.gaps.check(after, seen);
-    let Some(missing) = seen.get(whole) else {
-        watch.waits = 0;
-        return whole;
-    };
-    watch.waits += 1;
-    if watch.waits == 1 {
-        tracing::error!(
-            directory.id = %missing.directory_id,
-            event.position = missing.position,
-            "the log has a gap in a directory's sequence; waiting for it"
-        );
-    }
-    if watch.waits >= GAP_WAITS_MAX {
-        tracing::error!(directory.id = %missing.directory_id, "the gap stays; continuing after it");
-        watch.gaps.forget(missing.directory_id);
-        watch.waits = 0;
-    }
-    whole
 }
 
 async fn follow_tail(tools: Tools, reports: Reports, stop: CancellationToken) {
@@ -543,166 +446,12 @@ async fn load_targets(
                 targets.insert(row.id, Arc::new(target));
             }
             (Err(error), _) => {
-                tracing::error!(endpoint.id = %row.id, %error, "an endpoint's secret cannot be opened")
+                tracing::error!(endpoint.id = %row.id, %error, "an endpoint's secret cannot be opened");
             }
             (_, Err(error)) => {
-                tracing::error!(endpoint.id = %row.id, %error, "an endpoint's URL cannot be read")
+                tracing::error!(endpoint.id = %row.id, %error, "an endpoint's URL cannot be read");
             }
         }
     }
     Some(targets)
-}
-
-/// Takes and keeps this node's share of the shards.
-async fn hold_leases(
-    mut keeper: Keeper,
-    mut orders: mpsc::UnboundedReceiver<LeaseOrder>,
-    shutdown: CancellationToken,
-    stop: CancellationToken,
-) {
-    loop {
-        if let Err(error) = keeper.turn(!shutdown.is_cancelled()).await {
-            tracing::warn!(%error, "shard leases cannot be renewed");
-        }
-        tokio::select! {
-            () = stop.cancelled() => break,
-            order = orders.recv() => match order {
-                Some(LeaseOrder::GiveBack(shard)) => keeper.give_back(shard).await,
-                None => break,
-            },
-            () = tokio::time::sleep(Duration::from_millis(shards::POLL_EVERY_MS.unsigned_abs())) => {}
-        }
-    }
-    while let Ok(LeaseOrder::GiveBack(shard)) = orders.try_recv() {
-        keeper.give_back(shard).await;
-    }
-    keeper.leave().await;
-}
-
-struct Keeper {
-    node_id: NodeId,
-    store: Store,
-    reports: Reports,
-    held: Vec<Held>,
-    /// The shard that is on its way to another node.
-    yielding: Option<i16>,
-    renewed_at: Option<Instant>,
-    nodes: Arc<AtomicUsize>,
-    started: Instant,
-}
-
-impl Keeper {
-    /// Renews what is held and, unless the node is stopping, takes or gives back to have its share.
-    async fn turn(&mut self, is_staying: bool) -> Result<(), DbErr> {
-        if self.store.dialect() == Dialect::Sqlite {
-            return if is_staying {
-                self.take_all_once().await
-            } else {
-                Ok(())
-            };
-        }
-        let renew_every = Duration::from_millis(shards::RENEW_EVERY_MS.unsigned_abs());
-        if self.renewed_at.is_none_or(|at| at.elapsed() >= renew_every) {
-            self.renew().await?;
-        }
-        if !is_staying {
-            return Ok(());
-        }
-        let share = shards::share(self.nodes.load(Ordering::Relaxed));
-        if self.held.len() < share {
-            let asked_at = Instant::now();
-            let missing = share - self.held.len();
-            let taken = shards::take(&self.store, self.node_id, missing, false).await?;
-            for lease in &taken {
-                self.leased(lease, self.until(asked_at));
-            }
-            if !taken.is_empty() {
-                let numbers: Vec<i16> = taken.iter().map(|lease| lease.shard).collect();
-                tracing::info!(shards = ?numbers, "shards taken");
-            }
-            self.held.extend(taken);
-        } else if self.held.len() > share && self.yielding.is_none() {
-            self.yielding = self.held.last().map(|lease| lease.shard);
-            self.ask_for_surplus();
-        }
-        Ok(())
-    }
-
-    async fn take_all_once(&mut self) -> Result<(), DbErr> {
-        if self.held.is_empty() {
-            self.held = shards::take(&self.store, self.node_id, SHARDS, true).await?;
-            for lease in &self.held {
-                self.leased(lease, FOREVER_MS);
-            }
-        }
-        Ok(())
-    }
-
-    async fn renew(&mut self) -> Result<(), DbErr> {
-        let asked_at = Instant::now();
-        let nodes = shards::heartbeat(&self.store, self.node_id).await?;
-        self.nodes.store(nodes, Ordering::Relaxed);
-        let renewed = shards::renew(&self.store, &self.held).await?;
-        for lease in &self.held {
-            if renewed.contains(lease) {
-                self.leased(lease, self.until(asked_at));
-            } else {
-                tracing::warn!(shard = lease.shard, "shard lost to another node");
-                report(&self.reports, Input::Lost(lease.shard));
-            }
-        }
-        self.held = renewed;
-        self.renewed_at = Some(asked_at);
-        let still_held = |shard: &i16| self.held.iter().any(|lease| lease.shard == *shard);
-        self.yielding = self.yielding.filter(still_held);
-        self.ask_for_surplus();
-        Ok(())
-    }
-
-    fn ask_for_surplus(&self) {
-        if let Some(shard) = self.yielding {
-            drop(self.reports.send(Report::Surplus(shard)));
-        }
-    }
-
-    /// When a lease asked for at `asked_at` ends, on the node's monotonic clock.
-    fn until(&self, asked_at: Instant) -> i64 {
-        let asked_ms = asked_at.saturating_duration_since(self.started).as_millis();
-        i64::try_from(asked_ms)
-            .unwrap_or(i64::MAX)
-            .saturating_add(shards::LEASE_MS)
-    }
-
-    fn leased(&self, lease: &Held, until_ms: i64) {
-        let leased = Lease {
-            epoch: lease.epoch,
-            token: lease.token,
-            until_ms,
-        };
-        report(&self.reports, Input::Leased(lease.shard, leased));
-    }
-
-    async fn give_back(&mut self, shard: i16) {
-        self.yielding = self.yielding.filter(|yielding| *yielding != shard);
-        let Some(index) = self.held.iter().position(|lease| lease.shard == shard) else {
-            return;
-        };
-        let lease = self.held.swap_remove(index);
-        if let Err(error) = shards::give_back(&self.store, &lease).await {
-            tracing::warn!(shard, %error, "a shard was not given back; its lease runs out instead");
-        }
-    }
-
-    async fn leave(&mut self) {
-        for lease in std::mem::take(&mut self.held) {
-            if let Err(error) = shards::give_back(&self.store, &lease).await {
-                tracing::warn!(shard = lease.shard, %error, "a shard was not given back");
-            }
-        }
-        if self.store.dialect() == Dialect::Postgres
-            && let Err(error) = shards::leave(&self.store, self.node_id).await
-        {
-            tracing::warn!(%error, "the node was not signed off");
-        }
-    }
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Value,
 };
 use serde_json::{Value as Json, json};
 
@@ -25,20 +26,31 @@ use crate::storage::{self, Dialect, Lane, Store, UseCase, WriteTx};
 /// How many events one query names at most.
 const ROWS_MAX: usize = 500;
 
-/// Loads an endpoint's place in a shard.
+/// Loads an endpoint's place in a shard; `None` if the endpoint is gone. (To begin anywhere else then,
+/// such as at the start of the log, would send a deleted endpoint what it never was to have.)
 ///
 /// # Errors
 /// The database fails.
-pub async fn load(store: &Store, view: &View, shard: i16) -> Result<Place, DbErr> {
+pub async fn load(store: &Store, view: &View, shard: i16) -> Result<Option<Place>, DbErr> {
     let connection = store.dispatch_reader();
     let endpoint_id = view.endpoint_id;
-    let cursor = endpoint_cursors::Entity::find_by_id((endpoint_id, shard))
+    let Some(endpoint_cursors::Model {
+        position: cursor, ..
+    }) = endpoint_cursors::Entity::find_by_id((endpoint_id, shard))
         .one(connection)
         .await?
-        .map_or(0, |row| row.position);
+    else {
+        return Ok(None);
+    };
     let rows = exceptions::Entity::find()
         .filter(exceptions::Column::EndpointId.eq(endpoint_id))
         .filter(exceptions::Column::Shard.eq(shard))
+        .filter(
+            // What is parked for good waits for a replay, and there may be much of it.
+            Condition::any()
+                .add(exceptions::Column::State.ne(Exception::Parked.as_str()))
+                .add(exceptions::Column::NextAtMs.is_not_null()),
+        )
         .order_by_asc(exceptions::Column::Position)
         .all(connection)
         .await?;
@@ -53,7 +65,7 @@ pub async fn load(store: &Store, view: &View, shard: i16) -> Result<Place, DbErr
     for (row, _) in &place.exceptions {
         place.done_ahead.remove(&row.position);
     }
-    Ok(place)
+    Ok(Some(place))
 }
 
 async fn load_events(
@@ -80,15 +92,10 @@ async fn load_events(
     Ok(())
 }
 
-/// Reads a row; `None` for one that is parked for good.
 fn exception_row(row: &exceptions::Model) -> Option<ExceptionRow> {
-    let state = Exception::parse(&row.state)?;
-    if state == Exception::Parked && row.next_at_ms.is_none() {
-        return None;
-    }
     Some(ExceptionRow {
         position: row.position,
-        state,
+        state: Exception::parse(&row.state)?,
         attempts: u32::try_from(row.attempts).unwrap_or(0),
         first_failed_ms: row.first_failed_at_ms,
         next_at_ms: row.next_at_ms,
@@ -295,7 +302,8 @@ fn attempts_part(dialect: Dialect, batches: &[(EndpointId, Batch)]) -> Option<Pa
             } = &row.attempted;
             json!({
                 "endpoint_id": endpoint.uuid(), "position": row.position, "number": row.number,
-                "status_code": status_code, "failure": failure, "excerpt": excerpt,
+                "status_code": status_code, "failure": failure,
+                "excerpt": excerpt.as_deref().map(without_nul),
                 "duration_ms": duration_ms, "at": time_text(clock::from_ms(row.at_ms)),
             })
         })
@@ -321,6 +329,12 @@ fn attempts_part(dialect: Dialect, batches: &[(EndpointId, Batch)]) -> Option<Pa
              ON CONFLICT (endpoint_id, position, number) DO NOTHING"
         )
     })
+}
+
+/// PostgreSQL's text has no NUL, and its jsonb refuses one: a receiver that answers with one would keep
+/// the whole shard from being recorded.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 fn exceptions_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]) -> Option<Part> {
@@ -383,20 +397,26 @@ fn settled_part(dialect: Dialect, batches: &[(EndpointId, Batch)]) -> Option<Par
 fn cursors_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]) -> Option<Part> {
     let rows = batches.iter().filter_map(|(endpoint, batch)| {
         let position = batch.cursor?;
-        Some(json!({"endpoint_id": endpoint.uuid(), "position": position}))
+        Some(json!({"endpoint_id": endpoint.uuid(), "shard": shard, "position": position}))
     });
     part(rows.collect(), || {
         let rows = dialect.rows(
             1,
             &[
                 ("endpoint_id", ColumnKind::Uuid),
+                ("shard", ColumnKind::Integer),
                 ("position", ColumnKind::Integer),
             ],
         );
+        // A record that was given up on may still arrive, after a later one.
         format!(
             "UPDATE endpoint_cursors SET position = r.position FROM {rows} \
-             WHERE endpoint_cursors.endpoint_id = r.endpoint_id AND endpoint_cursors.shard = {shard} \
+             WHERE endpoint_cursors.endpoint_id = r.endpoint_id \
+             AND endpoint_cursors.shard = r.shard AND endpoint_cursors.position < r.position \
              /*guard*/"
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

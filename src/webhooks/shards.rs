@@ -103,19 +103,22 @@ pub async fn renew(store: &Store, held: &[Held]) -> Result<Vec<Held>, DbErr> {
         .collect())
 }
 
-/// Takes up to `count` shards whose lease has run out; `takes_all` takes them from anybody.
+/// Takes up to `count` shards, not among `held`, whose lease has run out; `takes_all` takes them from
+/// anybody.
 ///
 /// # Errors
 /// The database fails.
 pub async fn take(
     store: &Store,
     node_id: NodeId,
+    held: &BTreeSet<i16>,
     count: usize,
     takes_all: bool,
 ) -> Result<Vec<Held>, DbErr> {
     let dialect = store.dialect();
     let mut taken = Vec::new();
-    for shard in (0_i16..).take(SHARDS) {
+    let others = (0_i16..).take(SHARDS).filter(|shard| !held.contains(shard));
+    for shard in others {
         if taken.len() >= count {
             break;
         }

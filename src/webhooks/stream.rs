@@ -12,11 +12,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::lanes::{Key, Lanes, Mode};
+use super::lanes::Lanes;
 use super::retry::{self, Next};
-use crate::ids::{DirectoryId, EventId};
+
+mod record;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use rows::{
+    AttemptRow, Attempted, Batch, DeliveryRow, Exception, ExceptionRow, Offer, Place, Sending,
+};
 
 /// How many positions past its oldest unrecorded event a stream sends.
 pub const SPAN_MAX: i64 = 4_096;
@@ -24,48 +31,10 @@ pub const SPAN_MAX: i64 = 4_096;
 const AHEAD_MAX: usize = 512;
 /// How many events a stream keeps that are not written down, those that have arrived included.
 const OPEN_MAX: usize = 4_096;
-/// How many exceptions a stream carries before it stops reading.
+/// How many exceptions that are not parked a stream carries before it stops reading.
 const EXCEPTIONS_MAX: usize = 4_096;
-/// How long a cursor that only skipped foreign events may stay unwritten.
-const SKIPPED_CURSOR_MS: i64 = 30_000;
-
-/// An event as an endpoint is offered it.
-#[derive(Debug)]
-pub struct Offer {
-    /// Its place in the log.
-    pub position: i64,
-    /// Its id.
-    pub event_id: EventId,
-    /// Its directory.
-    pub directory_id: DirectoryId,
-    /// Its place in its directory, if it has one.
-    pub sequence: Option<i64>,
-    /// The keys that it holds.
-    pub keys: Vec<(Key, Mode)>,
-    /// The sequence of the event before it that passes the endpoint's filter, for the receiver.
-    pub previous: i64,
-    /// The sequences of the events that it causally depends on, for the receiver.
-    pub after: String,
-    /// The exact text on the wire.
-    pub payload: Arc<str>,
-}
-
-/// How one HTTP request ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempted {
-    /// Whether it was answered 2xx.
-    pub is_success: bool,
-    /// The status, if there was an answer.
-    pub status_code: Option<u16>,
-    /// What went wrong, in a word.
-    pub failure: Option<String>,
-    /// The start of the answer's body, for the support staff.
-    pub excerpt: Option<String>,
-    /// What the receiver asked for.
-    pub retry_after: Option<Duration>,
-    /// How long it took.
-    pub duration_ms: i32,
-}
+/// How many parked events a stream still tries; what is parked beyond that waits for a replay.
+const PARKED_MAX: usize = 4_096;
 
 /// What an item is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,116 +53,6 @@ enum State {
     Delivered,
 }
 
-/// The state of an exception, in the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Exception {
-    /// Tried again later.
-    Retrying,
-    /// Waits behind one that is.
-    Held,
-    /// On its way for so long that the cursor goes on without it.
-    InFlight,
-    /// Failed too often.
-    Parked,
-}
-
-impl Exception {
-    /// The name in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Retrying => "retrying",
-            Self::Held => "held",
-            Self::InFlight => "in_flight",
-            Self::Parked => "parked",
-        }
-    }
-
-    /// Reads the name in the database.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Retrying, Self::Held, Self::InFlight, Self::Parked]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-    }
-}
-
-/// A row about an exception.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExceptionRow {
-    /// The event's place in the log.
-    pub position: i64,
-    /// Its state.
-    pub state: Exception,
-    /// How many requests were made.
-    pub attempts: u32,
-    /// When the first one failed that counts against it.
-    pub first_failed_ms: Option<i64>,
-    /// When it is tried next.
-    pub next_at_ms: Option<i64>,
-}
-
-/// A row about a delivery: it has ended, or it failed for the first time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliveryRow {
-    /// The event's place in the log.
-    pub position: i64,
-    /// Its id.
-    pub event_id: EventId,
-    /// Its directory.
-    pub directory_id: DirectoryId,
-    /// `delivered`, `retrying` or `parked`.
-    pub state: &'static str,
-    /// How many requests were made.
-    pub attempts: u32,
-    /// How the last one ended.
-    pub last: Attempted,
-    /// When it ended.
-    pub at_ms: i64,
-}
-
-/// A row about a request that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttemptRow {
-    /// The event's place in the log.
-    pub position: i64,
-    /// Its number, from 1.
-    pub number: u32,
-    /// How it ended.
-    pub attempted: Attempted,
-    /// When it ended.
-    pub at_ms: i64,
-}
-
-/// What is to be written down about a stream, in one statement.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// The new cursor.
-    pub cursor: Option<i64>,
-    /// Deliveries that ended or failed first.
-    pub deliveries: Vec<DeliveryRow>,
-    /// Requests that failed.
-    pub attempts: Vec<AttemptRow>,
-    /// Exceptions that are new or changed.
-    pub exceptions: Vec<ExceptionRow>,
-    /// Exceptions that are over.
-    pub settled: Vec<i64>,
-}
-
-impl Batch {
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// How many rows it writes.
-    pub fn rows(&self) -> usize {
-        usize::from(self.cursor.is_some())
-            + self.deliveries.len()
-            + self.attempts.len()
-            + self.exceptions.len()
-            + self.settled.len()
-    }
-}
-
 #[derive(Debug)]
 struct Item {
     offer: Arc<Offer>,
@@ -209,17 +68,8 @@ struct Item {
     last: Option<Attempted>,
     /// The exception row as it stands in the database.
     written: Option<ExceptionRow>,
-}
-
-/// What is to be sent.
-#[derive(Clone, Debug)]
-pub struct Sending {
-    /// The event.
-    pub offer: Arc<Offer>,
-    /// The number of this request, from 1.
-    pub attempt: u32,
-    /// Whether the event was parked before.
-    pub is_late: bool,
+    /// Whether there may be an exception row: a record that was reported as failed may be durable.
+    may_have_row: bool,
 }
 
 /// One endpoint's place in one shard.
@@ -242,24 +92,15 @@ pub struct Stream {
     open: BTreeSet<i64>,
     /// How many items have arrived and are not written down.
     arrived: usize,
+    /// How many items are tried although they were parked.
+    parked: usize,
     in_flight: usize,
+    /// Whether the last one that was sent was due again, and not a new one.
+    was_due: bool,
     attempts: VecDeque<AttemptRow>,
     failed_rows: BTreeMap<i64, DeliveryRow>,
     /// What a batch under way will have settled.
     recording: Option<Batch>,
-}
-
-/// A stream's place as the database has it.
-#[derive(Debug, Default)]
-pub struct Place {
-    /// The cursor.
-    pub cursor: i64,
-    /// The exceptions whose events still exist, with their events.
-    pub exceptions: Vec<(ExceptionRow, Arc<Offer>)>,
-    /// The exceptions whose events are gone.
-    pub orphans: Vec<i64>,
-    /// Events above the cursor that have ended.
-    pub done_ahead: BTreeSet<i64>,
 }
 
 impl Stream {
@@ -278,7 +119,9 @@ impl Stream {
             due: BTreeSet::new(),
             open: BTreeSet::new(),
             arrived: 0,
+            parked: 0,
             in_flight: 0,
+            was_due: false,
             attempts: VecDeque::new(),
             failed_rows: BTreeMap::new(),
             recording: None,
@@ -298,15 +141,19 @@ impl Stream {
             Exception::Held | Exception::InFlight => State::Waiting,
         };
         let is_parked = matches!(state, State::Parked(_));
+        self.parked += usize::from(is_parked);
+        // Without a first failure that counts, none of the attempts did.
+        let strikes = row.first_failed_ms.map_or(0, |_| row.attempts);
         let item = Item {
             offer,
             attempts: row.attempts,
-            strikes: row.attempts,
+            strikes,
             first_failed_ms: row.first_failed_ms,
             is_in_lanes: !is_parked,
             is_late: is_parked,
             last: None,
             written: Some(row),
+            may_have_row: true,
             state,
         };
         self.insert(position, item);
@@ -323,7 +170,11 @@ impl Stream {
             State::Waiting if self.lanes.is_free(position, &item.offer.keys) => {
                 self.ready.insert(position);
             }
-            _ => {}
+            State::Waiting
+            | State::Ready
+            | State::InFlight
+            | State::Parked(None)
+            | State::Delivered => {}
         }
         if item.written.is_none() {
             self.open.insert(position);
@@ -334,13 +185,17 @@ impl Stream {
     }
 
     /// The position after which to read, if there is room and the log has more than has been seen.
-    pub fn wants(&self, newest: i64) -> Option<i64> {
+    ///
+    /// For probes it reads only what gives them an event to try that has not failed yet: else an
+    /// endpoint that refuses the few events at hand would never be found to take others.
+    pub fn wants(&self, newest: i64, is_probing: bool) -> Option<i64> {
         let exceptions = self.items.len().saturating_sub(self.open.len());
         let has_room = self.open.len().saturating_sub(self.arrived) < AHEAD_MAX
             && self.open.len() < OPEN_MAX
-            && exceptions < EXCEPTIONS_MAX
+            && exceptions.saturating_sub(self.parked) < EXCEPTIONS_MAX
             && self.scan < self.span_end();
-        (has_room && newest > self.scan.max(self.exhausted)).then_some(self.scan)
+        let is_needed = !is_probing || (self.ready.is_empty() && self.items.len() < AHEAD_MAX);
+        (has_room && is_needed && newest > self.scan.max(self.exhausted)).then_some(self.scan)
     }
 
     /// The position up to which events may be sent.
@@ -371,6 +226,7 @@ impl Stream {
                 is_late: false,
                 last: None,
                 written: None,
+                may_have_row: false,
             };
             self.insert(position, item);
         }
@@ -382,18 +238,25 @@ impl Stream {
         }
     }
 
-    /// What to send next, if anything may go: first what is due again, then the oldest that is ready.
-    pub fn next(&mut self, now_ms: i64) -> Option<Sending> {
-        let position = match self.due.first().copied() {
-            Some((at, position)) if at <= now_ms => {
-                self.due.remove(&(at, position));
+    /// What to send next, if anything may go: by turns what is due again and the oldest that is ready,
+    /// so that events which keep failing do not keep others waiting. A probe tries a new event first.
+    pub fn next(&mut self, now_ms: i64, is_probe: bool) -> Option<Sending> {
+        let due = self.due.first().copied().filter(|(at, _)| *at <= now_ms);
+        let end = self.span_end();
+        let ready = self.ready.first().copied().filter(|first| *first < end);
+        let takes_ready = due.is_none() || is_probe || self.was_due;
+        let position = match (due, ready) {
+            (_, Some(position)) if takes_ready => {
+                self.ready.remove(&position);
+                self.was_due = false;
                 position
             }
-            _ => {
-                let end = self.span_end();
-                self.ready.first().filter(|position| **position < end)?;
-                self.ready.pop_first()?
+            (Some((at, position)), _) => {
+                self.due.remove(&(at, position));
+                self.was_due = true;
+                position
             }
+            (None, _) => return None,
         };
         let item = self.items.get_mut(&position)?;
         item.state = State::InFlight;
@@ -437,13 +300,17 @@ impl Stream {
             item.strikes += 1;
             item.first_failed_ms.get_or_insert(now_ms);
         }
-        let first_failed_ms = item.first_failed_ms.unwrap_or(now_ms);
+        // What does not count is tried again as after a first failure, and never parks the event.
+        let (strikes, first_failed_ms) = match item.first_failed_ms {
+            Some(first) if is_counted || item.is_late => (item.strikes, first),
+            _ => (1, now_ms),
+        };
         let salt = u64::try_from(position).unwrap_or(0) << 8 | u64::from(item.attempts & 0xff);
         let next = if item.is_late {
             Next::Park(retry::late_after(first_failed_ms, now_ms))
         } else {
             retry::after_failure(
-                item.strikes.max(1),
+                strikes,
                 first_failed_ms,
                 now_ms,
                 attempted.retry_after,
@@ -458,11 +325,16 @@ impl Stream {
         });
         let (state, at, name) = match next {
             Next::RetryAt(at) => (State::Retrying(at), Some(at), "retrying"),
+            Next::Park(_) if !item.is_late && self.parked >= PARKED_MAX => {
+                (State::Parked(None), None, "parked")
+            }
             Next::Park(at) => (State::Parked(at), at, "parked"),
         };
         let is_parked = matches!(state, State::Parked(_));
         item.state = state;
-        item.is_late |= is_parked;
+        if is_parked && !std::mem::replace(&mut item.is_late, true) {
+            self.parked += 1;
+        }
         self.due.extend(at.map(|at| (at, position)));
         let row = DeliveryRow {
             position,
@@ -485,11 +357,10 @@ impl Stream {
         let forgiven: Vec<(i64, i64)> = self
             .due
             .iter()
-            .filter(|(at, position)| {
-                *at > now_ms
-                    && self.items.get(position).is_some_and(|item| {
-                        !item.is_late && item.first_failed_ms.is_some_and(|first| first >= since_ms)
-                    })
+            .filter(|(_, position)| {
+                self.items.get(position).is_some_and(|item| {
+                    !item.is_late && item.first_failed_ms.is_some_and(|first| first >= since_ms)
+                })
             })
             .copied()
             .collect();
@@ -524,108 +395,6 @@ impl Stream {
         }
     }
 
-    /// What is to be written down now; `None` while a batch is under way or if there is nothing.
-    pub fn batch(&mut self, now_ms: i64) -> Option<Batch> {
-        if self.recording.is_some() {
-            return None;
-        }
-        let mut batch = Batch {
-            attempts: self.attempts.iter().cloned().collect(),
-            settled: self.orphans.clone(),
-            ..Batch::default()
-        };
-        let mut failed = self.failed_rows.clone();
-        let mut stuck = Lanes::default();
-        let mut cursor = self.cursor;
-        let mut is_open_before = false;
-        for (position, item) in &self.items {
-            if item.state == State::Delivered {
-                batch.deliveries.push(delivered(*position, item, now_ms));
-                failed.remove(position);
-                if item.written.is_some() {
-                    batch.settled.push(*position);
-                }
-                continue;
-            }
-            let row = exception_of(*position, item, &stuck, is_open_before, self.scan);
-            match row {
-                Some(row) => {
-                    if !matches!(item.state, State::Parked(_)) {
-                        stuck.enter(*position, &item.offer.keys);
-                    }
-                    if item.written.as_ref() != Some(&row) {
-                        batch.exceptions.push(row);
-                    }
-                }
-                None if !is_open_before => {
-                    is_open_before = true;
-                    cursor = cursor.max(self.last_row_before(*position));
-                }
-                None => {}
-            }
-        }
-        batch.deliveries.extend(failed.into_values());
-        if !is_open_before {
-            cursor = cursor.max(self.scan);
-        }
-        let is_overdue = now_ms - self.cursor_written_at_ms >= SKIPPED_CURSOR_MS;
-        if cursor > self.cursor && (is_overdue || !batch.is_empty()) {
-            batch.cursor = Some(cursor);
-        }
-        if batch.is_empty() {
-            return None;
-        }
-        self.recording = Some(batch.clone());
-        Some(batch)
-    }
-
-    /// The last offered event before `position`: a row that was read. (Rows between the two that do not
-    /// pass the filter are read again after a takeover, which costs little.)
-    fn last_row_before(&self, position: i64) -> i64 {
-        self.items
-            .range(..position)
-            .next_back()
-            .map_or(self.cursor, |(before, _)| *before)
-    }
-
-    /// The batch under way is durable.
-    pub fn recorded(&mut self, now_ms: i64) {
-        let Some(batch) = self.recording.take() else {
-            return;
-        };
-        if let Some(cursor) = batch.cursor {
-            self.cursor = cursor;
-            self.cursor_written_at_ms = now_ms;
-        }
-        for row in &batch.deliveries {
-            if self.failed_rows.get(&row.position) == Some(row) {
-                self.failed_rows.remove(&row.position);
-            }
-            if row.state == "delivered" {
-                self.failed_rows.remove(&row.position);
-                if self.items.remove(&row.position).is_some() {
-                    self.open.remove(&row.position);
-                    self.arrived = self.arrived.saturating_sub(1);
-                }
-            }
-        }
-        self.orphans.clear();
-        self.attempts
-            .drain(..batch.attempts.len().min(self.attempts.len()));
-        for row in batch.exceptions {
-            if let Some(item) = self.items.get_mut(&row.position) {
-                self.open.remove(&row.position);
-                item.written = Some(row);
-            }
-        }
-        self.forget_ended_parked();
-    }
-
-    /// The batch under way was not written; it will be part of the next one.
-    pub fn not_recorded(&mut self) {
-        self.recording = None;
-    }
-
     /// How many rows the next batch would write at least.
     pub fn unrecorded(&self) -> usize {
         self.attempts.len() + self.arrived
@@ -639,71 +408,4 @@ impl Stream {
             && self.failed_rows.is_empty()
             && self.arrived == 0
     }
-
-    /// A parked event that is not tried again stays in its delivery row and its exception row only.
-    fn forget_ended_parked(&mut self) {
-        self.items.retain(|_, item| {
-            !(item.state == State::Parked(None)
-                && item
-                    .written
-                    .as_ref()
-                    .is_some_and(|row| row.next_at_ms.is_none() && row.state == Exception::Parked))
-        });
-    }
-}
-
-fn delivered(position: i64, item: &Item, now_ms: i64) -> DeliveryRow {
-    DeliveryRow {
-        position,
-        event_id: item.offer.event_id,
-        directory_id: item.offer.directory_id,
-        state: "delivered",
-        attempts: item.attempts,
-        last: item.last.clone().unwrap_or(Attempted {
-            is_success: true,
-            status_code: None,
-            failure: None,
-            excerpt: None,
-            retry_after: None,
-            duration_ms: 0,
-        }),
-        at_ms: now_ms,
-    }
-}
-
-/// The exception that an unfinished item is, if the cursor may pass it.
-///
-/// `stuck` are the lanes of the exceptions before it; `has_open_before` says that an earlier event is
-/// neither finished nor an exception, so that the cursor stays before it anyway.
-fn exception_of(
-    position: i64,
-    item: &Item,
-    stuck: &Lanes,
-    has_open_before: bool,
-    scan: i64,
-) -> Option<ExceptionRow> {
-    let (state, next_at_ms) = match item.state {
-        State::Retrying(at) => (Exception::Retrying, Some(at)),
-        State::Parked(at) => (Exception::Parked, at),
-        State::Waiting if !has_open_before && is_held(position, item, stuck) => {
-            (Exception::Held, None)
-        }
-        State::InFlight if item.written.is_some() => return item.written.clone(),
-        State::InFlight if !has_open_before && scan >= position + SPAN_MAX => {
-            (Exception::InFlight, None)
-        }
-        _ if item.written.is_some() => return item.written.clone(),
-        _ => return None,
-    };
-    Some(ExceptionRow {
-        position,
-        state,
-        attempts: item.attempts,
-        first_failed_ms: item.first_failed_ms,
-        next_at_ms,
-    })
-}
-
-fn is_held(position: i64, item: &Item, stuck: &Lanes) -> bool {
-    !stuck.is_free(position, &item.offer.keys)
 }

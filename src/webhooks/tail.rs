@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DbErr};
+use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use crate::events::log;
 use crate::storage::Store;
+use crate::storage::dialect::ColumnKind;
 use crate::storage::horizon::{self, Horizon, SHARDS};
 
 const POLL_BUSY: Duration = Duration::from_millis(50);
@@ -18,7 +19,7 @@ const POLL_IDLE: Duration = Duration::from_secs(1);
 /// What a look at the end of the log has shown.
 #[derive(Debug)]
 pub(super) struct Seen {
-    /// For each shard up to where it may be read and has something.
+    /// For each shard the position of the last row that may be read.
     pub(super) newest: [i64; SHARDS],
     /// Whether the database server is another one than at the last look, or was restarted.
     pub(super) is_other_server: bool,
@@ -38,9 +39,7 @@ impl Tail {
         let connection = store.dispatch_reader();
         let horizon = horizon::read(connection, store.dialect()).await?;
         let Some(known) = self.horizon.take() else {
-            for (shard, newest) in (0_i16..).zip(&mut self.newest) {
-                *newest = log::newest_position(connection, shard, horizon.of(shard)).await?;
-            }
+            self.advance(store, None, &horizon).await?;
             self.horizon = Some(horizon);
             return Ok(Some(self.seen(false)));
         };
@@ -57,7 +56,7 @@ impl Tail {
             self.pause = (self.pause * 2).clamp(POLL_BUSY, POLL_IDLE);
             return Ok(None);
         }
-        let changed = self.advance(store, &known, &horizon).await;
+        let changed = self.advance(store, Some(&known), &horizon).await;
         // After an error the same stretch is looked at again.
         self.horizon = Some(if changed.is_ok() { horizon } else { known });
         self.pause = POLL_BUSY;
@@ -65,30 +64,52 @@ impl Tail {
         Ok(Some(self.seen(false)))
     }
 
+    /// Looks for the last row of each shard between the two horizons.
+    ///
+    /// What is kept is the position of a row, never the horizon itself: after a crash positions that
+    /// nobody had seen are drawn again, and reading up to there would pass events yet to be committed.
     async fn advance(
         &mut self,
         store: &Store,
-        known: &Horizon,
+        known: Option<&Horizon>,
         horizon: &Horizon,
     ) -> Result<(), DbErr> {
-        let highest = horizon.by_shard.iter().copied().max().unwrap_or(0);
+        let stretches: Vec<Json> = (0_i16..)
+            .take(SHARDS)
+            .map(|shard| {
+                (
+                    shard,
+                    known.map_or(0, |known| known.of(shard)),
+                    horizon.of(shard),
+                )
+            })
+            .filter(|(_, above, up_to)| above < up_to)
+            .map(|(shard, above, up_to)| json!({"shard": shard, "above": above, "up_to": up_to}))
+            .collect();
+        if stretches.is_empty() {
+            return Ok(());
+        }
+        let columns = ["shard", "above", "up_to"].map(|name| (name, ColumnKind::Integer));
+        let sql = format!(
+            "SELECT r.shard, (SELECT e.position FROM events e WHERE e.shard = r.shard \
+             AND e.position > r.above AND e.position <= r.up_to \
+             ORDER BY e.position DESC LIMIT 1) AS newest FROM {}",
+            store.dialect().rows(1, &columns)
+        );
+        let stretches = Json::Array(stretches).to_string();
         let rows = store
             .dispatch_reader()
-            .query_all_raw(store.dialect().statement(
-                "SELECT shard, max(position) AS newest FROM events \
-                 WHERE position > $1 AND position <= $2 GROUP BY shard",
-                [known.lowest().into(), highest.into()],
-            ))
+            .query_all_raw(store.dialect().statement(&sql, [stretches.into()]))
             .await?;
         for row in rows {
-            let shard: i16 = row.try_get("", "shard")?;
-            let newest: i64 = row.try_get("", "newest")?;
-            let readable = newest.min(horizon.of(shard));
-            if let Some(known) = usize::try_from(shard)
-                .ok()
-                .and_then(|index| self.newest.get_mut(index))
+            let shard: i64 = row.try_get("", "shard")?;
+            let newest: Option<i64> = row.try_get("", "newest")?;
+            if let Some(newest) = newest
+                && let Some(known) = usize::try_from(shard)
+                    .ok()
+                    .and_then(|index| self.newest.get_mut(index))
             {
-                *known = readable.max(*known);
+                *known = newest.max(*known);
             }
         }
         Ok(())

@@ -1,0 +1,115 @@
+//! What a [`Dispatcher`](super::Dispatcher) is told, and what it says is to be done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::ids::EndpointId;
+use crate::storage::horizon::SHARDS;
+use crate::webhooks::stream::{Attempted, Batch, Offer, Place, Sending};
+
+/// The two clocks of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since 1970.
+    pub wall_ms: i64,
+    /// Milliseconds since some moment, never going back.
+    pub monotonic_ms: i64,
+}
+
+/// The right to dispatch a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Counts the owners of the shard.
+    pub epoch: i64,
+    /// A random number, because an epoch alone can repeat after a failover that lost something.
+    pub token: Uuid,
+    /// When it ends, on the node's monotonic clock, counted from before it was asked for.
+    pub until_ms: i64,
+}
+
+/// One endpoint's stream in one shard, from when it is recovered until it is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamId {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The shard.
+    pub shard: i16,
+    /// Tells it from an earlier stream of the same endpoint and shard, to which answers may still come.
+    pub visit: u64,
+}
+
+/// What the dispatcher needs to know of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How many requests may be on their way at once.
+    pub max_in_flight: usize,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// These are the enabled endpoints now, and so many nodes share the work.
+    Endpoints(BTreeMap<EndpointId, Settings>, usize),
+    /// A shard is ours, or still ours, under this lease.
+    Leased(i16, Lease),
+    /// A shard is no longer ours.
+    Lost(i16),
+    /// An endpoint's place in a shard, as the database has it.
+    Recovered(StreamId, Place),
+    /// The position of the last row of each shard, as far as it may be read.
+    Tail([i64; SHARDS]),
+    /// Rows after `after` of a shard, for an endpoint.
+    Page(StreamId, Page),
+    /// A read failed; it will be asked for again.
+    ReadFailed(StreamId),
+    /// A request has ended.
+    Ended(StreamId, i64, Attempted),
+    /// The record of a shard that this visit asked for has ended.
+    Recorded(i16, u64, Recorded),
+    /// Send and read nothing more for a shard, and give it back once all is written down.
+    Yield(i16),
+}
+
+/// A page of the log, as one endpoint is offered it.
+#[derive(Debug)]
+pub struct Page {
+    /// The rows that pass the endpoint's filter.
+    pub offers: Vec<Arc<Offer>>,
+    /// The position of the last row read.
+    pub last_row: Option<i64>,
+    /// Up to where there is nothing more, if that is known.
+    pub read_to: Option<i64>,
+}
+
+/// How writing a record has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is durable.
+    Written,
+    /// The lease was not ours any more; nothing was written.
+    Fenced,
+    /// The database failed; it may have been written or not.
+    Failed,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Load an endpoint's place in a shard.
+    Recover(StreamId),
+    /// Read a shard after a position, up to another, for an endpoint.
+    Read(StreamId, i64, i64),
+    /// Send an event.
+    Send(StreamId, Sending),
+    /// Write down what has happened in a shard, if the lease still holds; the number is the visit.
+    Record(i16, u64, Lease, Vec<(EndpointId, Batch)>),
+    /// Abort the requests of a shard and let the lease go: it may belong to another node soon. Under the
+    /// same lease the shard must not come back, because a record may still be under way.
+    Abort(i16, Lease),
+    /// Give a shard back: everything about it is written down.
+    GiveBack(i16, Lease),
+}

@@ -1,0 +1,825 @@
+//! A seeded world for dispatchers: a database, two nodes with their keepers, receivers, and faults.
+//!
+//! Time is virtual and every delay drawn from one generator, so that a seed is a run. Rules are checked
+//! where they could be broken: when a request leaves, when it arrives, and when a record is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::super::*;
+use crate::events::Kind::{
+    self, Activated, Deleted, GroupCreated, GroupDeleted, GroupUpdated, UserCreated, UserDeleted,
+    UserUpdated,
+};
+use crate::ids::{DirectoryId, EventId, ResourceId};
+use crate::webhooks::lanes::{Key, Lanes, Mode, Subject, keys_of};
+use crate::webhooks::stream::{Batch, Exception, ExceptionRow, Offer};
+
+const NODES: usize = 2;
+const SHARDS_USED: i16 = 3;
+const PAGE_ROWS: usize = 6;
+const FAULTS_UNTIL_MS: i64 = 12_000;
+const DRAINED_BY_MS: i64 = 3_600_000;
+const LEASE_MS: i64 = 6_000;
+const LANES_ATTEMPTS: u32 = 6;
+const LANES_MS: i64 = 30 * 60_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Faults {
+    None,
+    /// One event is always refused.
+    Poison,
+    /// Crashes, pauses, lost answers, late commits, refusals, outages, failing and late statements.
+    All,
+}
+
+/// A rule that is ignored on purpose, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    Lanes,
+    Horizon,
+    Fence,
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn ms(&mut self, from: i64, to: i64) -> i64 {
+        from + i64::try_from(self.below(u64::try_from(to - from).unwrap())).unwrap()
+    }
+
+    fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+}
+
+struct Row {
+    offer: Arc<Offer>,
+    shard: i16,
+    kind: Kind,
+    drawn_ms: i64,
+    visible_ms: i64,
+}
+
+#[derive(Default)]
+struct Database {
+    /// Epoch, token, end.
+    leases: BTreeMap<i16, (i64, Uuid, i64)>,
+    cursors: BTreeMap<(EndpointId, i16), i64>,
+    deliveries: BTreeMap<(EndpointId, i64), &'static str>,
+    exceptions: BTreeMap<(EndpointId, i64), ExceptionRow>,
+}
+
+#[derive(Default)]
+struct Node {
+    dispatcher: Dispatcher,
+    /// Counts restarts.
+    life: u64,
+    is_down: bool,
+    paused_until_ms: i64,
+    held: BTreeMap<i16, (i64, Uuid)>,
+    given_back: BTreeMap<i16, Uuid>,
+    renewed_ms: Option<i64>,
+    /// When the last report so far arrives.
+    reported_ms: i64,
+    /// Counts aborts, by shard.
+    aborts: BTreeMap<i16, u64>,
+}
+
+/// What an endpoint's receiver has seen of an event.
+#[derive(Default)]
+struct Seen {
+    sent: u32,
+    first_sent_ms: i64,
+    has_arrived: bool,
+    is_accepted: bool,
+}
+
+/// Something that happens at a time; the first number is the node, the second its life.
+enum Happening {
+    Tick(usize, u64),
+    Keep(usize, u64),
+    Report(usize, u64, Input),
+    Load(usize, u64, u64, StreamId),
+    Page(usize, u64, StreamId, i64, i64),
+    Arrive(usize, u64, u64, StreamId, i64),
+    Write(Write, Option<(usize, u64)>),
+    GiveBack(usize, u64, i16, Uuid),
+    Start(usize),
+    Endpoints(usize, u64, usize),
+}
+
+struct Write {
+    shard: i16,
+    visit: u64,
+    lease: Lease,
+    batches: Vec<(EndpointId, Batch)>,
+}
+
+pub(super) struct World {
+    random: Random,
+    faults: Faults,
+    flaw: Option<Flaw>,
+    now_ms: i64,
+    agenda: BTreeMap<(i64, u64), Happening>,
+    happenings: u64,
+    tokens: u128,
+    rows: Vec<Row>,
+    endpoints: Vec<EndpointId>,
+    outages: Vec<(EndpointId, i64, i64)>,
+    poison: Option<i64>,
+    database: Database,
+    nodes: Vec<Node>,
+    seen: BTreeMap<(EndpointId, i64), Seen>,
+    /// Whether a record may arrive after the one that repeats it, or after its endpoint was disabled,
+    /// enabled and read again. Nothing is lost by that, but an
+    /// exception that was over can be back, and its event is sent once more after a takeover.
+    may_stray: bool,
+    /// How many requests were about something that had arrived already.
+    pub(super) repeated: usize,
+}
+
+type Checked = Result<(), String>;
+
+impl World {
+    /// Runs a seed until everything has arrived; `Err` describes a violation.
+    pub(super) fn run(seed: u64, faults: Faults, flaw: Option<Flaw>) -> Result<Self, String> {
+        let mut world = Self::new(seed, faults, flaw);
+        while let Some(((at_ms, _), happening)) = world.agenda.pop_first() {
+            world.now_ms = at_ms;
+            world.happen(happening)?;
+            if at_ms > FAULTS_UNTIL_MS && world.is_drained() {
+                return world.settled_well().map(|()| world);
+            }
+            if at_ms > DRAINED_BY_MS {
+                return Err(format!("not everything arrived: {}", world.missing()));
+            }
+        }
+        Err("nothing happens any more".to_owned())
+    }
+
+    fn new(seed: u64, faults: Faults, flaw: Option<Flaw>) -> Self {
+        let endpoint = |number: u128| EndpointId::from(Uuid::from_u128(number));
+        let mut world = Self {
+            random: Random(seed),
+            faults,
+            flaw,
+            now_ms: 0,
+            agenda: BTreeMap::new(),
+            happenings: 0,
+            tokens: 0,
+            rows: Vec::new(),
+            endpoints: vec![endpoint(1), endpoint(2)],
+            outages: Vec::new(),
+            poison: None,
+            database: Database::default(),
+            nodes: (0..NODES).map(|_| Node::default()).collect(),
+            seen: BTreeMap::new(),
+            may_stray: seed.is_multiple_of(2),
+            repeated: 0,
+        };
+        world.write_log();
+        for shard in 0..SHARDS_USED {
+            world.database.leases.insert(shard, (0, Uuid::nil(), 0));
+            for endpoint in &world.endpoints {
+                world.database.cursors.insert((*endpoint, shard), 0);
+            }
+        }
+        if faults == Faults::Poison {
+            let of_people = |row: &&Row| row.kind == Kind::UserCreated;
+            world.poison = world
+                .rows
+                .iter()
+                .find(of_people)
+                .map(|row| row.offer.position);
+        }
+        if faults == Faults::All && world.random.one_in(3) {
+            let from = world.random.ms(0, FAULTS_UNTIL_MS);
+            let endpoint = world.endpoints[0];
+            world.outages.push((endpoint, from, from + 8_000));
+        }
+        for node in 0..NODES {
+            world.schedule(0, Happening::Start(node));
+        }
+        world
+    }
+
+    /// A log of four directories, whose rows become visible late and out of order.
+    fn write_log(&mut self) {
+        let mut position = 0;
+        let mut drawn_ms = 0;
+        for _ in 0..self.random.ms(30, 90) {
+            position += self.random.ms(1, 4);
+            drawn_ms += self.random.ms(0, 240);
+            let number = self.random.below(4);
+            let kind = Kind::ALL[usize::try_from(self.random.below(10)).unwrap()];
+            let resource = |tag: u64, of: u64| {
+                ResourceId::from(Uuid::from_u128(u128::from(number * 1_000 + tag * 100 + of)))
+            };
+            let (user, group) = (self.random.below(3), self.random.below(2));
+            let directory_id = DirectoryId::from(Uuid::from_u128(u128::from(number)));
+            let is_of = |kinds: &[Kind]| kinds.contains(&kind);
+            let has_user = !is_of(&[Activated, Deleted, GroupCreated, GroupUpdated, GroupDeleted]);
+            let has_group = !is_of(&[Activated, Deleted, UserCreated, UserUpdated, UserDeleted]);
+            let keys = keys_of(&Subject {
+                kind: Some(kind),
+                directory_id,
+                user_id: has_user.then(|| resource(1, user)),
+                group_id: has_group.then(|| resource(2, group)),
+                names: None,
+            });
+            let is_late = self.faults == Faults::All && self.random.one_in(3);
+            let late_ms = if is_late { self.random.ms(1, 1_500) } else { 0 };
+            let offer = Offer {
+                position,
+                event_id: EventId::from(Uuid::from_u128(u128::from(position.unsigned_abs()))),
+                directory_id,
+                sequence: None,
+                keys,
+                previous: 0,
+                after: String::new(),
+                payload: "{}".into(),
+            };
+            self.rows.push(Row {
+                offer: Arc::new(offer),
+                shard: i16::try_from(number).unwrap() % SHARDS_USED,
+                kind,
+                drawn_ms,
+                visible_ms: drawn_ms + late_ms,
+            });
+        }
+    }
+
+    fn has_faults(&self) -> bool {
+        self.faults == Faults::All && self.now_ms < FAULTS_UNTIL_MS
+    }
+
+    /// Whether a fault that happens once in `count` times happens now.
+    fn fault(&mut self, count: u64) -> bool {
+        self.has_faults() && self.random.one_in(count)
+    }
+
+    fn schedule(&mut self, in_ms: i64, happening: Happening) {
+        self.happenings += 1;
+        let key = (self.now_ms + in_ms, self.happenings);
+        self.agenda.insert(key, happening);
+    }
+
+    fn passes(&self, endpoint: EndpointId, row: &Row) -> bool {
+        endpoint == self.endpoints[0] || row.kind != Kind::UserUpdated
+    }
+
+    fn row(&self, position: i64) -> &Row {
+        let found = self
+            .rows
+            .binary_search_by_key(&position, |row| row.offer.position);
+        &self.rows[found.unwrap()]
+    }
+
+    fn newest(&self) -> [i64; SHARDS] {
+        let mut newest = [0; SHARDS];
+        let mut hidden = BTreeSet::new();
+        for row in self.rows.iter().filter(|row| row.drawn_ms <= self.now_ms) {
+            if row.visible_ms > self.now_ms {
+                hidden.insert(row.shard);
+            } else if !hidden.contains(&row.shard) || self.flaw == Some(Flaw::Horizon) {
+                newest[usize::try_from(row.shard).unwrap()] = row.offer.position;
+            }
+        }
+        newest
+    }
+
+    fn happen(&mut self, happening: Happening) -> Checked {
+        match happening {
+            Happening::Start(node) => {
+                self.start(node);
+                Ok(())
+            }
+            Happening::Tick(node, life) if self.is_alive(node, life) => self.tick(node, life),
+            Happening::Keep(node, life) if self.is_alive(node, life) => {
+                self.keep(node);
+                let pause_ms = if self.now_ms < FAULTS_UNTIL_MS {
+                    500
+                } else {
+                    1_500
+                };
+                self.schedule(pause_ms, Happening::Keep(node, life));
+                Ok(())
+            }
+            Happening::Endpoints(node, life, count) if self.is_alive(node, life) => {
+                let settings = Settings { max_in_flight: 4 };
+                let chosen = self.endpoints.iter().take(count);
+                let endpoints = chosen.map(|id| (*id, settings.clone())).collect();
+                self.step(node, Input::Endpoints(endpoints, NODES))
+            }
+            Happening::Report(node, life, input) if self.is_alive(node, life) => {
+                let paused_ms = self.nodes[node].paused_until_ms - self.now_ms;
+                if paused_ms > 0 {
+                    self.schedule(paused_ms, Happening::Report(node, life, input));
+                    return Ok(());
+                }
+                if let Input::Leased(shard, lease) = &input
+                    && self.nodes[node].given_back.get(shard) == Some(&lease.token)
+                {
+                    return Ok(());
+                }
+                self.step(node, input)
+            }
+            Happening::Load(node, life, abort, id) if self.is_alive(node, life) => {
+                if self.aborts(node, id.shard) == abort {
+                    let place = self.load(id);
+                    self.report(node, life, Input::Recovered(id, place));
+                }
+                Ok(())
+            }
+            Happening::Page(node, life, id, after, end) if self.is_alive(node, life) => {
+                let input = if self.fault(20) {
+                    Input::ReadFailed(id)
+                } else {
+                    Input::Page(id, self.page(id, after, end))
+                };
+                self.report(node, life, input);
+                Ok(())
+            }
+            Happening::Arrive(node, life, abort, id, position) => {
+                self.arrive(node, life, abort, id, position)
+            }
+            Happening::Write(write, reporter) => self.write(&write, reporter),
+            Happening::GiveBack(node, life, shard, token) if self.is_alive(node, life) => {
+                if self.nodes[node]
+                    .held
+                    .get(&shard)
+                    .is_some_and(|held| held.1 == token)
+                {
+                    self.nodes[node].held.remove(&shard);
+                    let lease = self.database.leases.get_mut(&shard).unwrap();
+                    if lease.1 == token {
+                        lease.2 = 0;
+                    }
+                }
+                Ok(())
+            }
+            Happening::Tick(..)
+            | Happening::Keep(..)
+            | Happening::Report(..)
+            | Happening::Load(..)
+            | Happening::Page(..)
+            | Happening::GiveBack(..)
+            | Happening::Endpoints(..) => Ok(()),
+        }
+    }
+
+    fn is_alive(&self, node: usize, life: u64) -> bool {
+        !self.nodes[node].is_down && self.nodes[node].life == life
+    }
+
+    fn aborts(&self, node: usize, shard: i16) -> u64 {
+        self.nodes[node].aborts.get(&shard).copied().unwrap_or(0)
+    }
+
+    fn start(&mut self, node: usize) {
+        let life = self.nodes[node].life + 1;
+        self.nodes[node] = Node {
+            life,
+            ..Node::default()
+        };
+        let all = self.endpoints.len();
+        self.schedule(0, Happening::Endpoints(node, life, all));
+        self.schedule(1, Happening::Keep(node, life));
+        self.schedule(2, Happening::Tick(node, life));
+    }
+
+    fn tick(&mut self, node: usize, life: u64) -> Checked {
+        if self.fault(60) {
+            self.nodes[node].is_down = true;
+            let down_ms = self.random.ms(1, 9_000);
+            self.schedule(down_ms, Happening::Start(node));
+            return Ok(());
+        }
+        if self.fault(60) {
+            self.nodes[node].paused_until_ms = self.now_ms + self.random.ms(100, 9_000);
+        }
+        if self.may_stray && self.fault(80) {
+            let again_ms = self.random.ms(1, 900);
+            let all = self.endpoints.len();
+            self.schedule(0, Happening::Endpoints(node, life, all - 1));
+            self.schedule(again_ms, Happening::Endpoints(node, life, all));
+        }
+        let pause_ms = if self.now_ms < FAULTS_UNTIL_MS {
+            150
+        } else {
+            700
+        };
+        let paused_ms = self.nodes[node].paused_until_ms - self.now_ms;
+        self.schedule(pause_ms.max(paused_ms), Happening::Tick(node, life));
+        if paused_ms > 0 {
+            return Ok(());
+        }
+        let newest = self.newest();
+        self.step(node, Input::Tail(newest))?;
+        self.step(node, Input::Tick)
+    }
+
+    /// What a keeper does in one turn.
+    fn keep(&mut self, node: usize) {
+        if self.nodes[node].paused_until_ms > self.now_ms || self.fault(4) {
+            return;
+        }
+        let (now_ms, life) = (self.now_ms, self.nodes[node].life);
+        let mut leased = Vec::new();
+        if self.nodes[node]
+            .renewed_ms
+            .is_none_or(|at| now_ms - at >= 2_000)
+        {
+            for (shard, (epoch, token)) in self.nodes[node].held.clone() {
+                let row = self.database.leases.get_mut(&shard).unwrap();
+                if (row.0, row.1) == (epoch, token) {
+                    row.2 = now_ms + LEASE_MS;
+                    leased.push((shard, epoch, token));
+                } else {
+                    self.nodes[node].held.remove(&shard);
+                    self.report(node, life, Input::Lost(shard));
+                }
+            }
+            self.nodes[node].renewed_ms = Some(now_ms);
+        }
+        for shard in 0..SHARDS_USED {
+            let wants_more = self.nodes[node].held.len() < 2 || !self.random.one_in(4);
+            let row = self.database.leases.get_mut(&shard).unwrap();
+            if row.2 <= now_ms && wants_more && !self.nodes[node].held.contains_key(&shard) {
+                self.tokens += 1;
+                *row = (row.0 + 1, Uuid::from_u128(self.tokens), now_ms + LEASE_MS);
+                self.nodes[node].held.insert(shard, (row.0, row.1));
+                leased.push((shard, row.0, row.1));
+            }
+        }
+        for (shard, epoch, token) in leased {
+            let until_ms = now_ms + LEASE_MS;
+            let lease = Lease {
+                epoch,
+                token,
+                until_ms,
+            };
+            self.report(node, life, Input::Leased(shard, lease));
+        }
+        if self.fault(15)
+            && let Some(shard) = self.nodes[node].held.keys().next().copied()
+        {
+            self.report(node, life, Input::Yield(shard));
+        }
+    }
+
+    /// A node's reports come through one channel, in the order in which they were made.
+    fn report(&mut self, node: usize, life: u64, input: Input) {
+        let delay_ms = if self.fault(10) {
+            self.random.ms(1, 4_000)
+        } else {
+            1
+        };
+        let at_ms = (self.now_ms + delay_ms).max(self.nodes[node].reported_ms);
+        self.nodes[node].reported_ms = at_ms;
+        self.schedule(at_ms - self.now_ms, Happening::Report(node, life, input));
+    }
+
+    fn load(&self, id: StreamId) -> Place {
+        let cursor = self.database.cursors[&(id.endpoint, id.shard)];
+        let of_stream = |(endpoint, position): &(EndpointId, i64)| {
+            *endpoint == id.endpoint && self.row(*position).shard == id.shard
+        };
+        let exceptions: Vec<_> = self
+            .database
+            .exceptions
+            .iter()
+            .filter(|(key, row)| {
+                of_stream(key) && (row.state != Exception::Parked || row.next_at_ms.is_some())
+            })
+            .map(|((_, position), row)| (row.clone(), self.offer(*position)))
+            .collect();
+        let done_ahead = self
+            .database
+            .deliveries
+            .iter()
+            .filter(|(key, state)| of_stream(key) && key.1 > cursor && **state != "retrying")
+            .map(|((_, position), _)| *position)
+            .filter(|position| exceptions.iter().all(|(row, _)| row.position != *position))
+            .collect();
+        Place {
+            cursor,
+            exceptions,
+            orphans: Vec::new(),
+            done_ahead,
+        }
+    }
+
+    fn offer(&self, position: i64) -> Arc<Offer> {
+        let offer = &self.row(position).offer;
+        if self.flaw != Some(Flaw::Lanes) {
+            return Arc::clone(offer);
+        }
+        Arc::new(Offer {
+            position,
+            event_id: offer.event_id,
+            directory_id: offer.directory_id,
+            sequence: None,
+            keys: Vec::new(),
+            previous: 0,
+            after: String::new(),
+            payload: Arc::clone(&offer.payload),
+        })
+    }
+
+    fn page(&self, id: StreamId, after: i64, end: i64) -> Page {
+        let rows: Vec<&Row> = self
+            .rows
+            .iter()
+            .filter(|row| row.shard == id.shard && row.visible_ms <= self.now_ms)
+            .filter(|row| row.offer.position > after && row.offer.position <= end)
+            .take(PAGE_ROWS)
+            .collect();
+        Page {
+            last_row: rows.last().map(|row| row.offer.position),
+            read_to: (rows.len() < PAGE_ROWS).then_some(end),
+            offers: rows
+                .into_iter()
+                .filter(|row| self.passes(id.endpoint, row))
+                .map(|row| self.offer(row.offer.position))
+                .collect(),
+        }
+    }
+
+    fn step(&mut self, node: usize, input: Input) -> Checked {
+        // Nodes disagree about the time of day.
+        let now = Now {
+            wall_ms: self.now_ms + 700 * i64::try_from(node).unwrap(),
+            monotonic_ms: self.now_ms,
+        };
+        for action in self.nodes[node].dispatcher.step(now, input) {
+            self.act(node, action)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, node: usize, action: Action) -> Checked {
+        let life = self.nodes[node].life;
+        let mut delay_ms = self.random.ms(1, 30);
+        if self.fault(10) {
+            delay_ms += self.random.ms(1, 3_000);
+        }
+        match action {
+            Action::Recover(id) => {
+                let abort = self.aborts(node, id.shard);
+                self.schedule(delay_ms, Happening::Load(node, life, abort, id));
+            }
+            Action::Read(id, after, end) => {
+                self.schedule(delay_ms, Happening::Page(node, life, id, after, end));
+            }
+            Action::Send(id, sending) => {
+                let (position, now_ms) = (sending.offer.position, self.now_ms);
+                let held = self.nodes[node].held.get(&id.shard);
+                let lease = self.database.leases[&id.shard];
+                let is_ours = held.is_some_and(|held| held.1 == lease.1);
+                if !is_ours || lease.2 - now_ms < SEND_MARGIN_MS {
+                    return Err(format!("{position} was sent without a lease"));
+                }
+                let seen = self.seen.entry((id.endpoint, position)).or_default();
+                if seen.sent == 0 {
+                    seen.first_sent_ms = now_ms;
+                }
+                seen.sent += 1;
+                self.repeated += usize::from(seen.is_accepted);
+                let abort = self.aborts(node, id.shard);
+                let arrive = Happening::Arrive(node, life, abort, id, position);
+                self.schedule(delay_ms, arrive);
+            }
+            Action::Record(shard, visit, lease, batches) => {
+                if self.fault(6) {
+                    delay_ms += self.random.ms(0, 8_000);
+                }
+                let write = Write {
+                    shard,
+                    visit,
+                    lease,
+                    batches,
+                };
+                if self.fault(8) {
+                    // Reported as failed; it is carried out nevertheless, perhaps later than the next.
+                    let failed = Input::Recorded(shard, visit, Recorded::Failed);
+                    self.schedule(delay_ms, Happening::Report(node, life, failed));
+                    if self.random.one_in(2) {
+                        let until_ms = if self.may_stray {
+                            2 * delay_ms + 600
+                        } else {
+                            delay_ms
+                        };
+                        let late_ms = self.random.ms(0, until_ms);
+                        self.schedule(late_ms, Happening::Write(write, None));
+                    }
+                } else {
+                    self.schedule(delay_ms, Happening::Write(write, Some((node, life))));
+                }
+            }
+            Action::Abort(shard, lease) | Action::GiveBack(shard, lease) => {
+                *self.nodes[node].aborts.entry(shard).or_default() += 1;
+                self.nodes[node].given_back.insert(shard, lease.token);
+                let give_back = Happening::GiveBack(node, life, shard, lease.token);
+                self.schedule(delay_ms, give_back);
+            }
+        }
+        Ok(())
+    }
+
+    /// A request reaches the receiver, or fails on the way.
+    fn arrive(&mut self, node: usize, life: u64, abort: u64, id: StreamId, at: i64) -> Checked {
+        let is_aborted = !self.is_alive(node, life) || self.aborts(node, id.shard) != abort;
+        if is_aborted && self.random.one_in(2) {
+            return Ok(());
+        }
+        let now_ms = self.now_ms;
+        let is_out = self.outages.iter().any(|(endpoint, from, until)| {
+            *endpoint == id.endpoint && (*from..*until).contains(&now_ms)
+        });
+        let is_accepted = !is_out && self.poison != Some(at) && !self.fault(6);
+        if !self.seen[&(id.endpoint, at)].has_arrived {
+            self.check_order(id.endpoint, at)?;
+        }
+        let seen = self.seen.get_mut(&(id.endpoint, at)).unwrap();
+        seen.has_arrived = true;
+        seen.is_accepted |= is_accepted;
+        if is_aborted {
+            return Ok(());
+        }
+        let is_success = is_accepted && !self.fault(12);
+        let attempted = Attempted {
+            is_success,
+            status_code: None,
+            failure: None,
+            excerpt: None,
+            retry_after: None,
+            duration_ms: 0,
+        };
+        self.report(node, life, Input::Ended(id, at, attempted));
+        Ok(())
+    }
+
+    /// Everything earlier that the event at `position` depends on has arrived or may have been parked.
+    fn check_order(&self, endpoint: EndpointId, position: i64) -> Checked {
+        let keys: &[(Key, Mode)] = &self.row(position).offer.keys;
+        for earlier in self
+            .rows
+            .iter()
+            .take_while(|row| row.offer.position < position)
+        {
+            let mut lanes = Lanes::default();
+            lanes.enter(earlier.offer.position, &earlier.offer.keys);
+            if !self.passes(endpoint, earlier) || lanes.is_free(position, keys) {
+                continue;
+            }
+            let seen = self.seen.get(&(endpoint, earlier.offer.position));
+            let has_ended = seen.is_some_and(|seen| {
+                seen.is_accepted
+                    || seen.sent >= LANES_ATTEMPTS
+                    || (seen.sent > 0 && self.now_ms - seen.first_sent_ms >= LANES_MS)
+            });
+            if !has_ended {
+                return Err(format!("{position} overtook {}", earlier.offer.position));
+            }
+        }
+        Ok(())
+    }
+
+    /// What one fenced statement does.
+    fn write(&mut self, write: &Write, reporter: Option<(usize, u64)>) -> Checked {
+        let lease = self.database.leases[&write.shard];
+        let is_ours = (lease.0, lease.1) == (write.lease.epoch, write.lease.token);
+        let is_written = is_ours || self.flaw == Some(Flaw::Fence);
+        if is_written {
+            for (endpoint, batch) in &write.batches {
+                self.apply(*endpoint, write.shard, batch)?;
+            }
+        }
+        if let Some((node, life)) = reporter {
+            let outcome = if is_written {
+                Recorded::Written
+            } else {
+                Recorded::Fenced
+            };
+            self.report(
+                node,
+                life,
+                Input::Recorded(write.shard, write.visit, outcome),
+            );
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, endpoint: EndpointId, shard: i16, batch: &Batch) -> Checked {
+        for row in &batch.deliveries {
+            let seen = self.seen.get(&(endpoint, row.position));
+            if row.state == "delivered" && !seen.is_some_and(|seen| seen.is_accepted) {
+                return Err(format!(
+                    "{} is said to have arrived and did not",
+                    row.position
+                ));
+            }
+            self.database
+                .deliveries
+                .insert((endpoint, row.position), row.state);
+        }
+        for row in &batch.exceptions {
+            self.database
+                .exceptions
+                .insert((endpoint, row.position), row.clone());
+        }
+        for position in &batch.settled {
+            self.database.exceptions.remove(&(endpoint, *position));
+        }
+        let cursor = self.database.cursors.get_mut(&(endpoint, shard)).unwrap();
+        *cursor = batch
+            .cursor
+            .map_or(*cursor, |position| position.max(*cursor));
+        let cursor = *cursor;
+        let unfinished = self.rows.iter().find(|row| {
+            let key = (endpoint, row.offer.position);
+            row.shard == shard
+                && row.offer.position <= cursor
+                && row.drawn_ms <= self.now_ms
+                && self.passes(endpoint, row)
+                && !matches!(
+                    self.database.deliveries.get(&key),
+                    Some(&("delivered" | "parked"))
+                )
+                && !self.database.exceptions.contains_key(&key)
+        });
+        unfinished.map_or(Ok(()), |row| {
+            Err(format!("the cursor {cursor} passed {}", row.offer.position))
+        })
+    }
+
+    fn unfinished(&self) -> impl Iterator<Item = (EndpointId, i64)> {
+        self.endpoints.iter().flat_map(move |endpoint| {
+            let rows = self.rows.iter().filter(move |row| {
+                let state = self
+                    .database
+                    .deliveries
+                    .get(&(*endpoint, row.offer.position));
+                self.passes(*endpoint, row) && !matches!(state, Some(&("delivered" | "parked")))
+            });
+            rows.map(move |row| (*endpoint, row.offer.position))
+        })
+    }
+
+    fn is_drained(&self) -> bool {
+        self.unfinished().next().is_none()
+            && self
+                .nodes
+                .iter()
+                .all(|node| !node.is_down && node.dispatcher.is_settled())
+    }
+
+    fn missing(&self) -> String {
+        let missing: Vec<i64> = self.unfinished().map(|(_, position)| position).collect();
+        format!("{missing:?}")
+    }
+
+    /// Nothing that has arrived is left to be sent again by the next owner, and no counter leaks.
+    fn settled_well(&self) -> Checked {
+        for ((_, position), row) in &self.database.exceptions {
+            if row.state != Exception::Parked && !self.may_stray {
+                return Err(format!(
+                    "{position} is still {:?} though it has ended",
+                    row.state
+                ));
+            }
+        }
+        let in_flight: usize = self
+            .nodes
+            .iter()
+            .map(|node| node.dispatcher.in_flight())
+            .sum();
+        if in_flight > 0 {
+            return Err(format!("{in_flight} requests are said to be on their way"));
+        }
+        Ok(())
+    }
+
+    /// How many deliveries are parked.
+    pub(super) fn parked(&self) -> usize {
+        let states = self.database.deliveries.values();
+        states.filter(|state| **state == "parked").count()
+    }
+}

@@ -1,0 +1,117 @@
+//! Reading a page of a shard for an endpoint, watching for gaps on the way.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sea_orm::DbErr;
+use tokio::time::Instant;
+
+use super::dispatcher::Page;
+use super::links::{self, View};
+use crate::events::gaps::{GapWatch, Seen};
+use crate::events::log;
+use crate::storage::Store;
+
+const PAGE_ROWS: u64 = 500;
+/// How long a gap in a directory's sequence is waited for before it is taken as it is.
+const GAP_PATIENCE: Duration = Duration::from_secs(10);
+const GAP_WAIT: Duration = Duration::from_millis(50);
+
+/// What is known of the gaps of a shard, by all who read it.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    gaps: GapWatch,
+    /// The event before which something is missing, and since when that is known.
+    gap: Option<(i64, Instant)>,
+}
+
+/// Reads a page of a shard for an endpoint, cut before a gap in a directory's sequence.
+///
+/// # Errors
+/// The database fails.
+pub(super) async fn read(
+    store: &Store,
+    view: &View,
+    watch: &Mutex<Watch>,
+    shard: i16,
+    after: i64,
+    end: i64,
+) -> Result<Page, DbErr> {
+    let mut rows = log::read_shard(store.dispatch_reader(), shard, after, end, PAGE_ROWS).await?;
+    let seen: Vec<Seen> = rows
+        .iter()
+        .map(|row| Seen {
+            position: row.position,
+            directory_id: row.directory_id,
+            sequence: row.sequence,
+        })
+        .collect();
+    let is_last = u64::try_from(rows.len()).unwrap_or(u64::MAX) < PAGE_ROWS;
+    let whole = check_gaps(watch, after, &seen, Instant::now());
+    let has_gap = whole < rows.len();
+    rows.truncate(whole);
+    if has_gap {
+        tokio::time::sleep(GAP_WAIT).await;
+    }
+    let last_row = rows.last().map(|row| row.position);
+    let offers = links::offers(store, view, shard, rows).await?;
+    Ok(Page {
+        offers: offers.into_iter().map(Arc::new).collect(),
+        last_row,
+        read_to: (is_last && !has_gap).then_some(end),
+    })
+}
+
+/// How many of the rows come before a gap. A gap that stays for long is reported and passed.
+fn check_gaps(watch: &Mutex<Watch>, after: i64, seen: &[Seen], now: Instant) -> usize {
+    let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+    let whole = watch.gaps.check(after, seen);
+    let Some(next) = seen.get(whole) else {
+        return whole;
+    };
+    // Others who read elsewhere in the shard neither prolong nor shorten the wait.
+    let known = watch.gap.filter(|(position, _)| *position == next.position);
+    let Some((_, since)) = known else {
+        watch.gap = Some((next.position, now));
+        tracing::error!(
+            directory.id = %next.directory_id,
+            event.position = next.position,
+            "the log has a gap in a directory's sequence; waiting for it"
+        );
+        return whole;
+    };
+    if now.saturating_duration_since(since) >= GAP_PATIENCE {
+        tracing::error!(directory.id = %next.directory_id, "the gap stays; continuing after it");
+        watch.gaps.forget(next.directory_id);
+        watch.gap = None;
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::DirectoryId;
+
+    #[test]
+    fn a_gap_is_passed_after_a_while_whoever_else_reads_the_shard() {
+        let directory_id = DirectoryId::generate();
+        let row = |position, sequence| Seen {
+            position,
+            directory_id,
+            sequence: Some(sequence),
+        };
+        let watch = Mutex::new(Watch::default());
+        let started = Instant::now();
+        let whole = [row(1, 1), row(2, 2)];
+        assert_eq!(check_gaps(&watch, 0, &whole, started), 2);
+        let mut now = started;
+        while check_gaps(&watch, 2, &[row(4, 4), row(5, 5)], now) == 0 {
+            assert_eq!(check_gaps(&watch, 0, &whole, now), 2);
+            assert_eq!(check_gaps(&watch, 9, &[row(10, 9)], now), 1);
+            now += GAP_WAIT;
+            assert!(now - started < 2 * GAP_PATIENCE);
+        }
+        assert!(now - started >= GAP_PATIENCE);
+    }
+}

@@ -1,0 +1,195 @@
+//! Records against a real database: SQLite, and PostgreSQL if `ROLLCALL_TEST_POSTGRES` names an empty one.
+
+use uuid::Uuid;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::ids::{DirectoryId, EventId, NodeId, OrganizationId};
+use crate::storage::{EventDraft, Opener, schema};
+use crate::webhooks::shards::{self, Held};
+use crate::webhooks::stream::{AttemptRow, DeliveryRow};
+use crate::webhooks::tail::Tail;
+
+const SHARD: i16 = 3;
+
+struct Append(DirectoryId);
+
+impl UseCase for Append {
+    type Answer = ();
+    type Error = storage::Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<(), storage::Error> {
+        for _ in 0..3 {
+            tx.buffer(EventDraft {
+                id: EventId::generate(),
+                organization_id: OrganizationId::generate(),
+                directory_id: self.0,
+                shard: SHARD,
+                is_sequenced: true,
+                kind: "dsync.user.updated",
+                user_id: None,
+                group_id: None,
+                names: None,
+                payload: "{}".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn failed(position: i64, directory_id: DirectoryId) -> Batch {
+    let attempted = Attempted {
+        is_success: false,
+        status_code: Some(500),
+        failure: Some("http".to_owned()),
+        excerpt: Some("no\0thing".to_owned()),
+        retry_after: None,
+        duration_ms: 5,
+    };
+    Batch {
+        cursor: Some(position),
+        deliveries: vec![DeliveryRow {
+            position,
+            event_id: EventId::generate(),
+            directory_id,
+            state: "retrying",
+            attempts: 1,
+            last: attempted.clone(),
+            at_ms: 1_000,
+        }],
+        attempts: vec![AttemptRow {
+            position,
+            number: 1,
+            attempted,
+            at_ms: 1_000,
+        }],
+        exceptions: vec![ExceptionRow {
+            position,
+            state: Exception::Retrying,
+            attempts: 1,
+            first_failed_ms: Some(1_000),
+            next_at_ms: Some(6_000),
+        }],
+        settled: Vec::new(),
+    }
+}
+
+fn lease(held: &Held) -> Lease {
+    Lease {
+        epoch: held.epoch,
+        token: held.token,
+        until_ms: 0,
+    }
+}
+
+async fn add_endpoint(store: &Store) -> EndpointId {
+    let id = EndpointId::generate();
+    let connection = store.statement_connection();
+    let sql = "INSERT INTO endpoints (id, url, status, events, sealed_secret, max_in_flight, \
+               created_at, updated_at) VALUES ($1, $2, 'enabled', '[]', $3, 1, $4, $4)";
+    let values: [Value; 4] = [
+        id.uuid().into(),
+        id.to_string().into(),
+        vec![0_u8].into(),
+        clock::from_ms(0).into(),
+    ];
+    let dialect = store.dialect();
+    connection
+        .execute_raw(dialect.statement(sql, values))
+        .await
+        .unwrap();
+    let sql =
+        "INSERT INTO endpoint_cursors (endpoint_id, shard, start, position) VALUES ($1, 3, 0, 0)";
+    let statement = dialect.statement(sql, [id.uuid().into()]);
+    connection.execute_raw(statement).await.unwrap();
+    id
+}
+
+async fn records_are_fenced_whole_and_repeatable(url: &str) {
+    let store = Store::open(url, Opener::Command, Arc::new(SystemClock))
+        .await
+        .unwrap();
+    schema::migrate(&store).await.unwrap();
+    let directory_id = DirectoryId::generate();
+    store
+        .write(Lane::System, Append(directory_id))
+        .await
+        .unwrap();
+    let newest = Tail::default().look(&store).await.unwrap().unwrap().newest;
+    let last = newest[3];
+    assert!(last >= 3 && newest[4] == 0, "{newest:?}");
+
+    let id = add_endpoint(&store).await;
+    let view = |endpoint_id| View {
+        endpoint_id,
+        kinds: ["dsync.user.updated"].into(),
+        starts: [(SHARD, 0)].into(),
+    };
+    let node_id = NodeId::generate();
+    let taken = shards::take(&store, node_id, &BTreeSet::new(), 16, true)
+        .await
+        .unwrap();
+    let held = taken.iter().find(|held| held.shard == SHARD).unwrap();
+    assert_eq!(shards::renew(&store, &taken).await.unwrap().len(), 16);
+
+    let batch = failed(last - 1, directory_id);
+    for _ in 0..2 {
+        let batches = vec![(id, batch.clone())];
+        assert_eq!(
+            record(&store, SHARD, lease(held), batches).await,
+            Recorded::Written
+        );
+    }
+    let foreign = Lease {
+        token: Uuid::nil(),
+        ..lease(held)
+    };
+    let stray = vec![(id, failed(last, directory_id))];
+    assert_eq!(
+        record(&store, SHARD, foreign, stray).await,
+        Recorded::Fenced
+    );
+    let earlier = Batch {
+        cursor: Some(last - 2),
+        ..Batch::default()
+    };
+    let earlier = vec![(id, earlier)];
+    assert_eq!(
+        record(&store, SHARD, lease(held), earlier).await,
+        Recorded::Written
+    );
+    let place = load(&store, &view(id), SHARD).await.unwrap().unwrap();
+    assert_eq!(place.cursor, last - 1, "it never goes back");
+    assert_eq!(place.exceptions[0].0, batch.exceptions[0]);
+    let offer = &place.exceptions[0].1;
+    assert_eq!((offer.sequence, offer.previous), (Some(2), 1));
+
+    let mut delivered = failed(last - 1, directory_id);
+    delivered.deliveries[0].state = "delivered";
+    delivered.exceptions.clear();
+    delivered.settled.push(last - 1);
+    let ended = vec![(id, delivered)];
+    assert_eq!(
+        record(&store, SHARD, lease(held), ended).await,
+        Recorded::Written
+    );
+    let place = load(&store, &view(id), SHARD).await.unwrap().unwrap();
+    assert!(place.exceptions.is_empty() && place.done_ahead.is_empty());
+
+    let gone = view(EndpointId::generate());
+    assert!(load(&store, &gone, SHARD).await.unwrap().is_none());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn records_are_fenced_whole_and_repeatable_on_sqlite() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    records_are_fenced_whole_and_repeatable(&format!("sqlite://{}", file.path().display())).await;
+}
+
+#[tokio::test]
+async fn records_are_fenced_whole_and_repeatable_on_postgresql() {
+    if let Some(url) = std::env::var_os("ROLLCALL_TEST_POSTGRES") {
+        records_are_fenced_whole_and_repeatable(&url.to_string_lossy()).await;
+    }
+}

@@ -1,0 +1,181 @@
+//! What goes into a [`Stream`](super::Stream) and comes out of it: events, answers, and the rows that are
+//! written down.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{DirectoryId, EventId};
+use crate::webhooks::lanes::{Key, Mode};
+
+/// An event as an endpoint is offered it.
+#[derive(Debug)]
+pub struct Offer {
+    /// Its place in the log.
+    pub position: i64,
+    /// Its id.
+    pub event_id: EventId,
+    /// Its directory.
+    pub directory_id: DirectoryId,
+    /// Its place in its directory, if it has one.
+    pub sequence: Option<i64>,
+    /// The keys that it holds.
+    pub keys: Vec<(Key, Mode)>,
+    /// The sequence of the event before it that passes the endpoint's filter, for the receiver.
+    pub previous: i64,
+    /// The sequences of the events that it causally depends on, for the receiver.
+    pub after: String,
+    /// The exact text on the wire.
+    pub payload: Arc<str>,
+}
+
+/// How one HTTP request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempted {
+    /// Whether it was answered 2xx.
+    pub is_success: bool,
+    /// The status, if there was an answer.
+    pub status_code: Option<u16>,
+    /// What went wrong, in a word.
+    pub failure: Option<String>,
+    /// The start of the answer's body, for the support staff.
+    pub excerpt: Option<String>,
+    /// What the receiver asked for.
+    pub retry_after: Option<Duration>,
+    /// How long it took.
+    pub duration_ms: i32,
+}
+
+/// The state of an exception, in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exception {
+    /// Tried again later.
+    Retrying,
+    /// Waits behind one that is.
+    Held,
+    /// On its way for so long that the cursor goes on without it.
+    InFlight,
+    /// Failed too often.
+    Parked,
+}
+
+impl Exception {
+    /// The name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retrying => "retrying",
+            Self::Held => "held",
+            Self::InFlight => "in_flight",
+            Self::Parked => "parked",
+        }
+    }
+
+    /// Reads the name in the database.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Retrying, Self::Held, Self::InFlight, Self::Parked]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+}
+
+/// A row about an exception.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExceptionRow {
+    /// The event's place in the log.
+    pub position: i64,
+    /// Its state.
+    pub state: Exception,
+    /// How many requests were made.
+    pub attempts: u32,
+    /// When the first one failed that counts against it.
+    pub first_failed_ms: Option<i64>,
+    /// When it is tried next.
+    pub next_at_ms: Option<i64>,
+}
+
+/// A row about a delivery: it has ended, or it failed for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryRow {
+    /// The event's place in the log.
+    pub position: i64,
+    /// Its id.
+    pub event_id: EventId,
+    /// Its directory.
+    pub directory_id: DirectoryId,
+    /// `delivered`, `retrying` or `parked`.
+    pub state: &'static str,
+    /// How many requests were made.
+    pub attempts: u32,
+    /// How the last one ended.
+    pub last: Attempted,
+    /// When it ended.
+    pub at_ms: i64,
+}
+
+/// A row about a request that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRow {
+    /// The event's place in the log.
+    pub position: i64,
+    /// Its number, from 1.
+    pub number: u32,
+    /// How it ended.
+    pub attempted: Attempted,
+    /// When it ended.
+    pub at_ms: i64,
+}
+
+/// What is to be written down about a stream, in one statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The new cursor.
+    pub cursor: Option<i64>,
+    /// Deliveries that ended or failed first.
+    pub deliveries: Vec<DeliveryRow>,
+    /// Requests that failed.
+    pub attempts: Vec<AttemptRow>,
+    /// Exceptions that are new or changed.
+    pub exceptions: Vec<ExceptionRow>,
+    /// Exceptions that are over.
+    pub settled: Vec<i64>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How many rows it writes.
+    pub fn rows(&self) -> usize {
+        usize::from(self.cursor.is_some())
+            + self.deliveries.len()
+            + self.attempts.len()
+            + self.exceptions.len()
+            + self.settled.len()
+    }
+}
+
+/// What is to be sent.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// The event.
+    pub offer: Arc<Offer>,
+    /// The number of this request, from 1.
+    pub attempt: u32,
+    /// Whether the event was parked before.
+    pub is_late: bool,
+}
+
+/// A stream's place as the database has it.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// The cursor.
+    pub cursor: i64,
+    /// The exceptions whose events still exist, with their events.
+    pub exceptions: Vec<(ExceptionRow, Arc<Offer>)>,
+    /// The exceptions whose events are gone.
+    pub orphans: Vec<i64>,
+    /// Events above the cursor that have ended.
+    pub done_ahead: BTreeSet<i64>,
+}

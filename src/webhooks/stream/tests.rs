@@ -1,0 +1,217 @@
+use super::*;
+use crate::events::Kind;
+use crate::ids::{DirectoryId, EventId, ResourceId};
+use crate::webhooks::lanes::{Subject, keys_of};
+
+const MINUTE: i64 = 60_000;
+
+fn offer(position: i64, user: ResourceId) -> Arc<Offer> {
+    let directory_id = DirectoryId::generate();
+    Arc::new(Offer {
+        position,
+        event_id: EventId::generate(),
+        directory_id,
+        sequence: Some(position),
+        keys: keys_of(&Subject {
+            kind: Some(Kind::UserUpdated),
+            directory_id,
+            user_id: Some(user),
+            group_id: None,
+            names: None,
+        }),
+        previous: 0,
+        after: String::new(),
+        payload: "{}".into(),
+    })
+}
+
+/// A stream that has read events of different people at these positions.
+fn reading(positions: impl IntoIterator<Item = i64>) -> Stream {
+    let mut stream = Stream::new(Place::default(), 0);
+    take(&mut stream, positions);
+    stream
+}
+
+fn take(stream: &mut Stream, positions: impl IntoIterator<Item = i64>) {
+    let offers: Vec<_> = positions
+        .into_iter()
+        .map(|position| offer(position, ResourceId::generate()))
+        .collect();
+    let last = offers.last().map(|offer| offer.position);
+    stream.take(offers, last, last);
+}
+
+fn answered(is_success: bool) -> Attempted {
+    Attempted {
+        is_success,
+        status_code: None,
+        failure: None,
+        excerpt: None,
+        retry_after: None,
+        duration_ms: 1,
+    }
+}
+
+fn send(stream: &mut Stream, now_ms: i64) -> Option<i64> {
+    stream
+        .next(now_ms, false)
+        .map(|sending| sending.offer.position)
+}
+
+#[test]
+fn the_cursor_stops_before_what_is_unfinished_and_passes_what_is_an_exception() {
+    let mut stream = reading(1..=4);
+    while send(&mut stream, 0).is_some() {}
+    stream.ended(1, answered(true), true, 0);
+    stream.ended(2, answered(false), true, 0);
+    stream.ended(4, answered(true), true, 0);
+    let batch = stream.batch(0).unwrap();
+    assert_eq!(batch.cursor, Some(2), "3 is on its way");
+    assert_eq!(batch.exceptions.len(), 1);
+    assert_eq!(batch.exceptions[0].position, 2);
+    stream.recorded(0);
+    stream.ended(3, answered(true), true, 0);
+    assert_eq!(stream.batch(0).unwrap().cursor, Some(4));
+}
+
+#[test]
+fn what_waits_behind_an_exception_is_held_and_the_cursor_goes_on() {
+    let user = ResourceId::generate();
+    let mut stream = Stream::new(Place::default(), 0);
+    stream.take(vec![offer(1, user), offer(2, user)], Some(2), Some(2));
+    assert_eq!(send(&mut stream, 0), Some(1));
+    assert_eq!(send(&mut stream, 0), None);
+    stream.ended(1, answered(false), true, 0);
+    let batch = stream.batch(0).unwrap();
+    let states: Vec<_> = batch.exceptions.iter().map(|row| row.state).collect();
+    assert_eq!(states, [Exception::Retrying, Exception::Held]);
+    assert_eq!(batch.cursor, Some(2));
+}
+
+#[test]
+fn an_exception_whose_record_was_reported_as_failed_is_settled_all_the_same() {
+    let mut stream = reading([1]);
+    send(&mut stream, 0);
+    stream.ended(1, answered(false), true, 0);
+    assert_eq!(stream.batch(0).unwrap().exceptions.len(), 1);
+    stream.not_recorded();
+    send(&mut stream, MINUTE);
+    stream.ended(1, answered(true), true, MINUTE);
+    assert_eq!(stream.batch(MINUTE).unwrap().settled, [1]);
+}
+
+#[test]
+fn failures_that_do_not_count_never_park() {
+    let mut stream = reading([1]);
+    let mut now_ms = 0;
+    for _ in 0..5 {
+        assert_eq!(send(&mut stream, now_ms), Some(1));
+        stream.ended(1, answered(false), true, now_ms);
+        now_ms = stream.next_due_ms().unwrap();
+    }
+    for _ in 0..100 {
+        assert_eq!(send(&mut stream, now_ms), Some(1));
+        stream.ended(1, answered(false), false, now_ms);
+        now_ms = stream.next_due_ms().unwrap() + 5 * MINUTE;
+        assert!(stream.batch(now_ms).unwrap().exceptions[0].state == Exception::Retrying);
+        stream.recorded(now_ms);
+    }
+}
+
+#[test]
+fn after_a_takeover_attempts_that_did_not_count_still_do_not() {
+    let row = ExceptionRow {
+        position: 1,
+        state: Exception::Retrying,
+        attempts: 90,
+        first_failed_ms: None,
+        next_at_ms: Some(0),
+    };
+    let place = Place {
+        cursor: 1,
+        exceptions: vec![(row, offer(1, ResourceId::generate()))],
+        ..Place::default()
+    };
+    let mut stream = Stream::new(place, 0);
+    assert_eq!(send(&mut stream, 0), Some(1));
+    stream.ended(1, answered(false), true, 0);
+    let batch = stream.batch(0).unwrap();
+    assert_eq!(batch.exceptions[0].state, Exception::Retrying);
+}
+
+#[test]
+fn a_probe_tries_what_has_not_failed_yet_and_reads_when_there_is_no_such_event() {
+    let mut stream = reading(1..=10);
+    while let Some(position) = send(&mut stream, 0) {
+        stream.ended(position, answered(false), false, 0);
+    }
+    assert_eq!(stream.wants(20, true), Some(10));
+    take(&mut stream, [11, 12]);
+    assert_eq!(stream.wants(20, true), None, "11 has not been tried");
+    let probed = stream.next(MINUTE, true).unwrap();
+    assert_eq!(probed.offer.position, 11, "though ten others are due");
+}
+
+#[test]
+fn what_is_due_again_and_what_is_new_take_turns() {
+    let mut stream = reading(1..=3);
+    while let Some(position) = send(&mut stream, 0) {
+        stream.ended(position, answered(false), true, 0);
+    }
+    take(&mut stream, 4..=6);
+    let order: Vec<_> = std::iter::from_fn(|| send(&mut stream, MINUTE)).collect();
+    let new = order.iter().map(|position| *position > 3);
+    assert!(new.eq([true, false, true, false, true, false]) || order[0] <= 3 && order[1] > 3);
+}
+
+#[test]
+fn a_slow_event_becomes_an_exception_before_the_span_is_exceeded() {
+    let mut stream = reading([1]);
+    assert_eq!(send(&mut stream, 0), Some(1));
+    let mut sent_max = 1;
+    for position in 2..=3 * SPAN_MAX {
+        take(&mut stream, [position]);
+        while let Some(sent) = send(&mut stream, 0) {
+            sent_max = sent_max.max(sent);
+            stream.ended(sent, answered(true), true, 0);
+        }
+        if position == SPAN_MAX + 1 {
+            assert!(sent_max <= SPAN_MAX, "{sent_max}");
+            let batch = stream.batch(0).unwrap();
+            assert_eq!(batch.exceptions[0].state, Exception::InFlight);
+            assert_eq!(batch.cursor, Some(SPAN_MAX));
+            stream.recorded(0);
+        } else if position % 500 == 0 {
+            stream.batch(0);
+            stream.recorded(0);
+        }
+    }
+    assert_eq!(sent_max, 3 * SPAN_MAX);
+}
+
+#[test]
+fn what_a_stream_keeps_is_bounded_even_if_everything_is_refused_and_parked() {
+    let mut stream = Stream::new(Place::default(), 0);
+    let (mut read_to, mut now_ms) = (0, 0);
+    for _ in 0..16 {
+        while let Some(after) = stream.wants(i64::MAX, false) {
+            take(&mut stream, after + 1..=after + 500);
+            read_to = after + 500;
+        }
+        while let Some(position) = send(&mut stream, now_ms) {
+            stream.ended(position, answered(false), true, now_ms);
+        }
+        stream.batch(now_ms);
+        stream.recorded(now_ms);
+        now_ms += 10 * MINUTE;
+        assert!(stream.items.len() <= EXCEPTIONS_MAX + PARKED_MAX + OPEN_MAX);
+        assert_eq!(
+            stream.parked,
+            stream.items.values().filter(|item| item.is_late).count()
+        );
+    }
+    assert!(
+        read_to > 12_000,
+        "reading goes on past what is parked: {read_to}"
+    );
+}
