@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::{NormalizePath, from_fn};
 use actix_web::web::Data;
 use actix_web::{App, HttpResponse, HttpServer};
 use anyhow::{Context as _, bail};
@@ -274,7 +275,8 @@ fn serve(
         App::new()
             .app_data(context.clone())
             .app_data(proxies.clone())
-            .wrap(actix_web::middleware::from_fn(front::handle))
+            .wrap(NormalizePath::trim())
+            .wrap(from_fn(front::handle))
             .route("/livez", actix_web::web::get().to(livez))
             .route("/readyz", actix_web::web::get().to(readyz))
             .configure(scim::routes::configure)

@@ -1,6 +1,6 @@
 //! What is made once per database: the first credentials, and the generation of its log.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::ids::ApiKeyId;
@@ -12,6 +12,8 @@ use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
 const FIRST_CREDENTIALS: &str = "first_credentials";
 const GENERATION: &str = "generation";
 const FIRST_GENERATION: u32 = 1;
+/// How many databases in a row may have had their first start in one directory.
+const CREDENTIAL_FILES_MAX: u32 = 100;
 
 /// Makes the first API key, unless this database has had one.
 ///
@@ -69,18 +71,51 @@ pub async fn generation(store: &Store) -> Result<u32, storage::Error> {
         .unwrap_or(FIRST_GENERATION))
 }
 
-/// Writes the first credentials into a file that only its owner can read; returns its path.
+/// Writes the first credentials into a new file that only its owner can read; returns its path. A file
+/// with those of another database stays as it is.
 ///
 /// # Errors
-/// The file cannot be made, or there is one already.
-pub fn write_credentials(directory: &Path, api_key: &str) -> std::io::Result<PathBuf> {
+/// No such file can be made.
+pub fn write_credentials(directory: &Path, api_key: &str) -> io::Result<PathBuf> {
     std::fs::create_dir_all(directory)?;
-    let path = directory.join("first-credentials.txt");
     let mut options = std::fs::File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&path)?;
-    writeln!(file, "ROLLCALL_API_KEY={api_key}")?;
-    Ok(path)
+    for number in 1..=CREDENTIAL_FILES_MAX {
+        let name = match number {
+            1 => "first-credentials.txt".to_owned(),
+            _ => format!("first-credentials-{number}.txt"),
+        };
+        let path = directory.join(name);
+        match options.open(&path) {
+            Ok(mut file) => {
+                writeln!(file, "ROLLCALL_API_KEY={api_key}")?;
+                return Ok(path);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_credentials_of_another_database_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = write_credentials(directory.path(), "sk_one").unwrap();
+        let second = write_credentials(directory.path(), "sk_two").unwrap();
+        assert_eq!(
+            std::fs::read_to_string(first).unwrap(),
+            "ROLLCALL_API_KEY=sk_one\n"
+        );
+        assert_eq!(
+            std::fs::read_to_string(second).unwrap(),
+            "ROLLCALL_API_KEY=sk_two\n"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use super::Problem;
 use super::read::{check_name, field_error};
 use crate::clock;
 use crate::context::Context;
-use crate::directories::directory::{self, KINDS, NewDirectory};
+use crate::directories::directory::{self, KINDS, NewDirectory, State};
 use crate::ids::{DirectoryId, OrganizationId};
 use crate::storage::newest_sequence;
 use crate::storage::tables::directories;
@@ -86,6 +86,7 @@ pub(super) async fn find(context: &Context, id: &str) -> Result<directories::Mod
     let parsed = DirectoryId::parse(id).ok_or_else(missing)?;
     directory::find(context.store.reader(), parsed)
         .await?
+        .filter(|found| !State::Deleted.is_of(found))
         .ok_or_else(missing)
 }
 

@@ -50,7 +50,7 @@ fn tell_credentials(
     }
     let path = first_start::write_credentials(data_dir, api_key).with_context(|| {
         format!(
-            "the first API key cannot be written into {}",
+            "the first API key cannot be written into {}; make another one with `rollcall api-key create`",
             data_dir.display()
         )
     })?;

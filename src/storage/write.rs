@@ -231,8 +231,10 @@ struct Pending<U: UseCase> {
     lane: Lane,
     use_case: U,
     result: Mutex<Option<Result<U::Answer, U::Error>>>,
-    caller: Mutex<Option<oneshot::Sender<Result<U::Answer, U::Error>>>>,
+    caller: Mutex<Option<Caller<U>>>,
 }
+
+type Caller<U> = oneshot::Sender<Result<<U as UseCase>::Answer, <U as UseCase>::Error>>;
 
 impl<U: UseCase> Pending<U> {
     fn reply(&self, result: Result<U::Answer, U::Error>) {
@@ -582,18 +584,16 @@ fn fail_all(group: &[Arc<dyn Waiting>], error: &DbErr, kind: fn(DbErr) -> Error)
 
 /// `DbErr` cannot be cloned while it holds a driver's error; what callers need is its sort and its text.
 fn copy_of(error: &DbErr) -> DbErr {
-    match error {
-        DbErr::Conn(RuntimeErr::SqlxError(cause)) => {
-            DbErr::Conn(RuntimeErr::SqlxError(Arc::clone(cause)))
-        }
-        DbErr::Exec(RuntimeErr::SqlxError(cause)) => {
-            DbErr::Exec(RuntimeErr::SqlxError(Arc::clone(cause)))
-        }
-        DbErr::Query(RuntimeErr::SqlxError(cause)) => {
-            DbErr::Query(RuntimeErr::SqlxError(Arc::clone(cause)))
-        }
-        DbErr::ConnectionAcquire(_) => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
-        _ => DbErr::Custom(error.to_string()),
+    let cause = |cause: &RuntimeErr| match cause {
+        RuntimeErr::SqlxError(cause) => RuntimeErr::SqlxError(Arc::clone(cause)),
+        RuntimeErr::Internal(text) => RuntimeErr::Internal(text.clone()),
+    };
+    if let DbErr::Conn(failure) | DbErr::Exec(failure) | DbErr::Query(failure) = error {
+        DbErr::Query(cause(failure))
+    } else if matches!(error, DbErr::ConnectionAcquire(_)) {
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)
+    } else {
+        DbErr::Custom(error.to_string())
     }
 }
 

@@ -190,7 +190,7 @@ impl Record {
                 .sql
                 .replace("$1", &format!("${}", values.len()))
                 .replace("/*guard*/", "AND EXISTS (SELECT 1 FROM lease)");
-            sql.push_str(&format!(", p{number} AS ({guarded})"));
+            sql.extend([", p", &number.to_string(), " AS (", &guarded, ")"]);
         }
         sql.push_str(" SELECT count(*) AS held FROM lease");
         let row = store

@@ -69,7 +69,7 @@ pub fn after_failure(
 
 /// Reads a `Retry-After` header (RFC 9110 section 10.2.3): seconds or a date; bounded to a day.
 pub fn parse_retry_after(text: &str, now_ms: i64) -> Option<Duration> {
-    const MAX: Duration = Duration::from_secs(86_400);
+    const MAX: Duration = Duration::from_hours(24);
     let text = text.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds).min(MAX));
@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn a_receiver_may_ask_for_more_time_but_not_past_the_deadline() {
-        let asked = after_failure(1, 0, 0, Some(Duration::from_secs(60)), 1);
-        let too_much = after_failure(1, 0, 0, Some(Duration::from_secs(86_400)), 1);
+        let asked = after_failure(1, 0, 0, Some(Duration::from_mins(1)), 1);
+        let too_much = after_failure(1, 0, 0, Some(Duration::from_hours(24)), 1);
         assert_eq!(asked, Next::RetryAt(60 * SECOND));
         assert_eq!(too_much, Next::RetryAt(30 * MINUTE));
     }

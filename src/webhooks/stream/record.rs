@@ -172,8 +172,9 @@ fn exception_of(
         State::InFlight if !has_open_before && scan >= position + SPAN_MAX => {
             (Exception::InFlight, None)
         }
-        _ if item.written.is_some() => return item.written.clone(),
-        _ => return None,
+        State::Waiting | State::Ready | State::InFlight | State::Delivered => {
+            return item.written.clone();
+        }
     };
     Some(ExceptionRow {
         position,

@@ -201,7 +201,7 @@ impl World {
             }
         }
         if faults == Faults::Poison {
-            let of_people = |row: &&Row| row.kind == Kind::UserCreated;
+            let of_people = |row: &&Row| row.kind == UserCreated;
             world.poison = world
                 .rows
                 .iter()
@@ -281,7 +281,7 @@ impl World {
     }
 
     fn passes(&self, endpoint: EndpointId, row: &Row) -> bool {
-        endpoint == self.endpoints[0] || row.kind != Kind::UserUpdated
+        endpoint == self.endpoints[0] || row.kind != UserUpdated
     }
 
     fn row(&self, position: i64) -> &Row {
