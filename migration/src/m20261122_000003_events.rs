@@ -30,6 +30,15 @@ impl MigrationTrait for Migration {
         ] {
             manager.create_index(plain).await?;
         }
+        // Memberships are looked up by user and group together: either alone may have thousands. Comparing
+        // both columns implies that neither is null, which is how the planner knows that it may use this.
+        let mut pair = index(
+            "events",
+            &["directory_id", "user_id", "group_id", "kind", "position"],
+        );
+        pair.and_where(Expr::col("user_id").is_not_null())
+            .and_where(Expr::col("group_id").is_not_null());
+        manager.create_index(pair).await?;
         if manager.get_database_backend() == DbBackend::Postgres {
             // A fresh sequence shows last_value 1 and then draws 1; readers compare with last_value, so
             // the first value is drawn here and belongs to no event.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use sea_orm::{
-    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr,
     Statement,
 };
 
@@ -33,7 +33,10 @@ pub(super) async fn limited<T>(
 ) -> Result<T, DbErr> {
     tokio::time::timeout(Duration::from_secs(STATEMENT_SECONDS_MAX), query)
         .await
-        .unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))
+        .unwrap_or_else(|_| {
+            let text = format!("no answer within {STATEMENT_SECONDS_MAX} seconds");
+            Err(DbErr::Conn(RuntimeErr::Internal(text)))
+        })
 }
 
 #[async_trait::async_trait]

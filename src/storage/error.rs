@@ -52,7 +52,8 @@ fn is_transient(error: &DbErr) -> bool {
         return matches!(error, DbErr::ConnectionAcquire(_));
     };
     let RuntimeErr::SqlxError(cause) = cause else {
-        return false;
+        // What we say ourselves when an answer takes too long.
+        return matches!(error, DbErr::Conn(_));
     };
     if let sqlx::Error::Database(refusal) = &**cause {
         return refusal.code().is_some_and(|code| is_transient_code(&code));

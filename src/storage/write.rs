@@ -589,7 +589,12 @@ fn copy_of(error: &DbErr) -> DbErr {
         RuntimeErr::Internal(text) => RuntimeErr::Internal(text.clone()),
     };
     if let DbErr::Conn(failure) | DbErr::Exec(failure) | DbErr::Query(failure) = error {
-        DbErr::Query(cause(failure))
+        let cause = cause(failure);
+        if matches!(error, DbErr::Conn(_)) {
+            DbErr::Conn(cause)
+        } else {
+            DbErr::Query(cause)
+        }
     } else if matches!(error, DbErr::ConnectionAcquire(_)) {
         DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)
     } else {

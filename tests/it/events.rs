@@ -35,6 +35,7 @@ on_both! {
 fn shown(event: &Value, idp: &Idp) -> String {
     let mut event = event.clone();
     redact(&mut event);
+    event.sort_all_objects();
     let text = serde_json::to_string_pretty(&event).unwrap();
     text.replace(&idp.directory_id, "[directory]")
 }
@@ -318,7 +319,9 @@ async fn an_update_shows_what_was_before(app: TestApp) {
         (&json!("inactive"), &json!("King"))
     );
     assert!(data.get("groups").is_none());
-    let previous = serde_json::to_string_pretty(&data["previous_attributes"]).unwrap();
+    let mut previous = data["previous_attributes"].clone();
+    previous.sort_all_objects();
+    let previous = serde_json::to_string_pretty(&previous).unwrap();
     insta::assert_snapshot!(previous, @r#"
     {
       "custom_attributes": {

@@ -10,6 +10,7 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on says so by panicking"
 )]
+#![expect(dead_code, reason = "tests/load uses more of what both share")]
 
 #[macro_use]
 mod support;
@@ -17,7 +18,13 @@ mod support;
 mod api;
 mod architecture;
 mod cli;
+mod crash;
 mod events;
+mod grouping;
 mod isolation;
 mod limits;
+mod nodes;
+mod positions;
+mod readme;
+mod retries;
 mod scim;

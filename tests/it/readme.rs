@@ -34,7 +34,13 @@ fn essence(account: &str) -> Vec<String> {
 fn the_account_in_the_readme_is_what_the_demo_prints() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
-    let shown = readme.split_once(BEGIN).unwrap().1.split_once(END).unwrap().0;
+    let shown = readme
+        .split_once(BEGIN)
+        .unwrap()
+        .1
+        .split_once(END)
+        .unwrap()
+        .0;
     let shown = shown
         .trim()
         .trim_start_matches("```text")

@@ -1,0 +1,241 @@
+//! The real binary as a process of its own, to be killed.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rollcall::outbound::ApiClient;
+use tempfile::TempDir;
+
+use super::postgres::{Server, free_port};
+use super::waiting::eventually;
+
+const READY_SECONDS_MAX: u64 = 40;
+const STOP_SECONDS_MAX: u64 = 30;
+const BINARY: &str = env!("CARGO_BIN_EXE_rollcall");
+
+/// What one installation has in common: its database, its key and a place for files.
+#[derive(Debug)]
+pub(crate) struct Installation {
+    files: TempDir,
+    /// `None` for SQLite.
+    database_url: Option<String>,
+    master_key: &'static str,
+    nodes: AtomicUsize,
+}
+
+impl Installation {
+    /// One node on SQLite.
+    pub(crate) fn on_sqlite() -> Self {
+        Self::new(None)
+    }
+
+    /// Any number of nodes on an empty database of `server`.
+    pub(crate) fn on_postgres(server: &Server) -> Self {
+        Self::new(Some(server.create_database()))
+    }
+
+    fn new(database_url: Option<String>) -> Self {
+        Self {
+            files: TempDir::with_prefix("rollcall-test-").expect("a temporary directory"),
+            database_url,
+            master_key: master_key(),
+            nodes: AtomicUsize::new(0),
+        }
+    }
+
+    /// The URL of its database.
+    pub(crate) fn database_url(&self) -> String {
+        self.database_url.clone().unwrap_or_else(|| {
+            let file = self.files.path().join("node-0/rollcall.sqlite3");
+            format!("sqlite:{}", file.display())
+        })
+    }
+
+    /// Starts a node and waits until it is ready.
+    pub(crate) async fn start(&self) -> Node {
+        let node = self.launch();
+        node.wait_until_ready().await;
+        node
+    }
+
+    /// Starts a node.
+    pub(crate) fn launch(&self) -> Node {
+        let number = self.nodes.fetch_add(1, Ordering::Relaxed);
+        let directory = self.files.path().join(format!("node-{number}"));
+        std::fs::create_dir(&directory).expect("the directory is ours");
+        let port = free_port();
+        let mut settings = vec![
+            ("DATA_DIR", directory.display().to_string()),
+            ("LISTEN", format!("127.0.0.1:{port}")),
+            ("WEBHOOKS__ALLOW_NETWORKS", "127.0.0.0/8".to_owned()),
+            ("LOG__LEVEL", "info".to_owned()),
+            ("LIMITS__SCIM_REQUESTS_PER_SECOND", "0".to_owned()),
+            ("LIMITS__API_REQUESTS_PER_SECOND", "0".to_owned()),
+            ("LIMITS__FAILED_AUTH_PER_MINUTE", "0".to_owned()),
+        ];
+        if let Some(url) = &self.database_url {
+            settings.push(("DATABASE_URL", url.clone()));
+            settings.push(("MASTER_KEY", self.master_key.to_owned()));
+        }
+        let mut node = Node {
+            base: format!("http://127.0.0.1:{port}"),
+            directory,
+            settings,
+            child: None,
+        };
+        node.launch();
+        node
+    }
+
+    /// The first API key, which one of the nodes has written into a file.
+    pub(crate) async fn api_key(&self) -> String {
+        let find = || {
+            let nodes = std::fs::read_dir(self.files.path()).expect("our directory");
+            nodes.flatten().find_map(|node| {
+                let file = node.path().join("first-credentials.txt");
+                let text = std::fs::read_to_string(file).ok()?;
+                let line = text.strip_suffix('\n')?;
+                Some(line.strip_prefix("ROLLCALL_API_KEY=")?.to_owned())
+            })
+        };
+        eventually("an API key", Duration::from_secs(10), async || {
+            find().is_some()
+        })
+        .await;
+        find().expect("it was there")
+    }
+}
+
+/// A server process.
+#[derive(Debug)]
+pub(crate) struct Node {
+    base: String,
+    directory: PathBuf,
+    settings: Vec<(&'static str, String)>,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// Where it answers, without a slash at the end.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    /// Changes a setting from the next start on.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.settings.retain(|(known, _)| *known != name);
+        self.settings.push((name, value.to_owned()));
+    }
+
+    fn launch(&mut self) {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.join("log"))
+            .expect("a log file");
+        let mut command = command();
+        for (name, value) in &self.settings {
+            command.env(format!("ROLLCALL_{name}"), value);
+        }
+        let child = command
+            .arg("serve")
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .expect("the server starts");
+        self.child = Some(child);
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub(crate) async fn wait_until_ready(&self) {
+        let client = ApiClient::new().expect("a client");
+        let url = format!("{}/readyz", self.base);
+        let limit = Duration::from_secs(READY_SECONDS_MAX);
+        let what = format!("a node ready; its log is {}", self.directory.display());
+        eventually(&what, limit, async || {
+            let answer = client.send("GET", &url, None, "", None, &[]).await;
+            answer.is_ok_and(|answer| answer.status == 200)
+        })
+        .await;
+    }
+
+    /// Ends it at once, with no chance to do anything.
+    pub(crate) fn kill_9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("it can be killed");
+            child.wait().expect("it ends");
+        }
+    }
+
+    /// Starts it again, on the same port and files, and waits until it is ready.
+    pub(crate) async fn start_again(&mut self) {
+        self.kill_9();
+        self.launch();
+        self.wait_until_ready().await;
+    }
+
+    /// Asks it to stop and waits until it has; fails unless it ended well.
+    pub(crate) async fn terminate(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let pid = child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(told.is_ok_and(|status| status.success()));
+        let mut status = None;
+        eventually(
+            "a stop",
+            Duration::from_secs(STOP_SECONDS_MAX),
+            async || {
+                status = child.try_wait().expect("it can be asked");
+                status.is_some()
+            },
+        )
+        .await;
+        assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill_9();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines.iter().skip(lines.len().saturating_sub(30));
+            eprintln!("--- the last of the log of {}", self.base);
+            last.for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// The binary, without any setting from our own environment.
+fn command() -> Command {
+    let mut command = Command::new(BINARY);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ROLLCALL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A master key, made as an operator would.
+fn master_key() -> &'static str {
+    static KEY: OnceLock<String> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let made = command().args(["key", "new"]).output().expect("it runs");
+        String::from_utf8(made.stdout)
+            .expect("text")
+            .trim()
+            .to_owned()
+    })
+}
