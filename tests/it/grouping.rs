@@ -172,7 +172,7 @@ async fn written(fixture: &Fixture) {
                 Err(Failure::Storage(storage::Error::Panicked))
             )),
             Done | DoneSlowly | End::RefusedUnwritten | End::Violated => {
-                assert!(result.is_ok(), "{end:?}: {result:?}")
+                assert!(result.is_ok(), "{end:?}: {result:?}");
             }
         }
     }
