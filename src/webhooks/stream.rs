@@ -1,6 +1,6 @@
 //! One endpoint in one shard: what it has been offered, what is on its way, and what is written down.
 //!
-//! Cast: an [`Item`] is an event that passes the endpoint's filter and has not ended, or has ended and is
+//! Cast: an `Item` is an event that passes the endpoint's filter and has not ended, or has ended and is
 //! not written down yet. The *cursor* is the position up to which every such event has ended or is an
 //! *exception* (a row of its own: retrying, held behind one that is, slow, or parked). The *scan* is how
 //! far the log has been read.
