@@ -40,11 +40,6 @@ impl Horizon {
             .copied()
             .unwrap_or(0)
     }
-
-    /// The horizon of the whole log.
-    pub fn lowest(&self) -> i64 {
-        self.by_shard.iter().copied().min().unwrap_or(0)
-    }
 }
 
 /// Leaves a marker for each shard in the bit mask `shards`, on the connection of a write transaction.
