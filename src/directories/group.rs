@@ -3,8 +3,6 @@
 //! A group is the same group as long as its external id stays, or, without one, its folded name; a second
 //! group with the same identity is refused. Its members are [`super::membership`]s.
 
-use std::sync::Arc;
-
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel,
     QueryFilter,
@@ -12,14 +10,14 @@ use sea_orm::{
 use serde_json::{Map, Value, json};
 
 use super::profile::{self, GroupProfile};
-use super::user::read_document;
-use super::{Actor, Denied, Document, directory, membership};
+use super::resource::{self, Error, read_document};
+use super::{Actor, Document, directory, membership};
 use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryGroupId, DirectoryId, OrganizationId, ResourceId};
 use crate::json;
 use crate::storage::tables::{directories, groups};
-use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
+use crate::storage::{Lane, Store, UseCase, WriteTx, insert_new};
 
 /// A group with its document, which does not name its members.
 #[derive(Clone, Debug)]
@@ -30,42 +28,15 @@ pub struct Group {
     pub document: Document,
 }
 
-/// Why a group was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The actor may not write here.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// There is no such group in this directory.
-    #[error("there is no such group")]
-    NotFound,
-    /// Another group of the directory has the external id or, without one, the name.
-    #[error("another group of this directory has the same externalId or displayName")]
-    IdentityTaken,
-    /// The change was refused by whoever asked for it.
-    #[error("the change was refused")]
-    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The database failed.
-    #[error(transparent)]
-    Storage(#[from] storage::Error),
-}
+/// Computes a new document from the current group.
+pub type Change = resource::Change<Group>;
 
-impl From<DbErr> for Error {
-    fn from(error: DbErr) -> Self {
-        if storage::is_unique_violation(&error) {
-            Self::IdentityTaken
-        } else {
-            Self::Storage(error.into())
-        }
-    }
-}
-
-/// Computes a new document from the current one; called again if the write is run again.
-pub type Change =
-    Arc<dyn Fn(&Group) -> Result<Document, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
+/// Looks at the current group before it is deleted.
+pub type Check = resource::Check<Group>;
 
 struct Create {
     actor: Actor,
+    id: ResourceId,
     document: Document,
     members: Vec<membership::Member>,
 }
@@ -79,7 +50,7 @@ impl UseCase for Create {
         let profile = GroupProfile::of(&self.document);
         let row = groups::Model {
             directory_id: directory.id,
-            id: ResourceId::generate(),
+            id: self.id,
             directory_group_id: DirectoryGroupId::generate(),
             display_name_key: profile.display_name_key,
             external_id: profile.external_id,
@@ -90,7 +61,7 @@ impl UseCase for Create {
             updated_at: tx.now(),
         };
         if !insert_new(tx, groups::ActiveModel::from(row.clone())).await? {
-            return Err(Error::IdentityTaken);
+            return Err(Error::Taken);
         }
         let group = Group {
             row,
@@ -103,7 +74,7 @@ impl UseCase for Create {
     }
 }
 
-/// Adds a group with its first members to a directory.
+/// Adds a group with its first members to a directory, under a new `id`.
 ///
 /// # Errors
 /// A group with the same identity exists, the actor may not write, or the database fails; then nothing
@@ -112,11 +83,13 @@ pub async fn create(
     store: &Store,
     directory_id: DirectoryId,
     actor: Actor,
+    id: ResourceId,
     document: Document,
     members: Vec<membership::Member>,
 ) -> Result<Group, Error> {
     let use_case = Create {
         actor,
+        id,
         document,
         members,
     };
@@ -163,7 +136,7 @@ async fn rewrite(
     if profile.identity_key != old.row.identity_key
         && identity_is_taken(tx, directory.id, &profile.identity_key).await?
     {
-        return Err(Error::IdentityTaken);
+        return Err(Error::Taken);
     }
     let row = groups::Model {
         display_name_key: profile.display_name_key,
@@ -225,6 +198,7 @@ pub async fn modify(
 struct Delete {
     actor: Actor,
     id: ResourceId,
+    check: Check,
 }
 
 impl UseCase for Delete {
@@ -236,6 +210,7 @@ impl UseCase for Delete {
         let group = find(tx, directory.id, self.id)
             .await?
             .ok_or(Error::NotFound)?;
+        (self.check)(&group).map_err(Error::Refused)?;
         groups::Entity::delete_by_id((directory.id, self.id))
             .exec(tx)
             .await?;
@@ -247,15 +222,16 @@ impl UseCase for Delete {
 /// Deletes a group with its memberships. As at WorkOS there is one event, and none per member.
 ///
 /// # Errors
-/// There is no such group, the actor may not write, or the database fails; then nothing is written.
+/// There is no such group, the check refuses, the actor may not write, or the database fails; then nothing is written.
 pub async fn delete(
     store: &Store,
     directory_id: DirectoryId,
     actor: Actor,
     id: ResourceId,
+    check: Check,
 ) -> Result<(), Error> {
     store
-        .write(Lane::Directory(directory_id), Delete { actor, id })
+        .write(Lane::Directory(directory_id), Delete { actor, id, check })
         .await
 }
 

@@ -17,6 +17,7 @@ pub mod group;
 pub mod membership;
 pub mod profile;
 pub mod query;
+pub mod resource;
 pub mod token;
 pub mod user;
 

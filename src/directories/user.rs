@@ -3,8 +3,6 @@
 //! A user has two ids: `id` is the SCIM resource that the provider knows, `directory_user_id` is what
 //! the vendor sees. Deactivating keeps the user, its memberships and both ids.
 
-use std::sync::Arc;
-
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait,
     IntoActiveModel, QueryFilter,
@@ -12,13 +10,14 @@ use sea_orm::{
 use serde_json::{Map, Value, json};
 
 use super::profile::{self, UserProfile};
-use super::{Actor, Denied, Document, directory, membership};
+use super::resource::{self, Error, read_document};
+use super::{Actor, Document, directory, membership};
 use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryId, DirectoryUserId, OrganizationId, ResourceId};
 use crate::json;
 use crate::storage::tables::{directories, user_emails, users};
-use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
+use crate::storage::{Lane, Store, UseCase, WriteTx, insert_new};
 
 /// A user with its document.
 #[derive(Clone, Debug)]
@@ -29,42 +28,15 @@ pub struct User {
     pub document: Document,
 }
 
-/// Why a user was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The actor may not write here.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// There is no such user in this directory.
-    #[error("there is no such user")]
-    NotFound,
-    /// Another user of the directory has the userName.
-    #[error("another user of this directory has the userName")]
-    UserNameTaken,
-    /// The change was refused by whoever asked for it.
-    #[error("the change was refused")]
-    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The database failed.
-    #[error(transparent)]
-    Storage(#[from] storage::Error),
-}
+/// Computes a new document from the current user.
+pub type Change = resource::Change<User>;
 
-impl From<DbErr> for Error {
-    fn from(error: DbErr) -> Self {
-        if storage::is_unique_violation(&error) {
-            Self::UserNameTaken
-        } else {
-            Self::Storage(error.into())
-        }
-    }
-}
-
-/// Computes a new document from the current one; called again if the write is run again.
-pub type Change =
-    Arc<dyn Fn(&User) -> Result<Document, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
+/// Looks at the current user before it is deleted.
+pub type Check = resource::Check<User>;
 
 struct Create {
     actor: Actor,
+    id: ResourceId,
     document: Document,
 }
 
@@ -77,7 +49,7 @@ impl UseCase for Create {
         let directory = directory::enter::<Error>(tx, self.actor).await?;
         let row = users::Model {
             directory_id: directory.id,
-            id: ResourceId::generate(),
+            id: self.id,
             directory_user_id: DirectoryUserId::generate(),
             user_name_key: profile.user_name_key.clone(),
             external_id: profile.external_id.clone(),
@@ -90,7 +62,7 @@ impl UseCase for Create {
             updated_at: tx.now(),
         };
         if !insert_new(tx, users::ActiveModel::from(row.clone())).await? {
-            return Err(Error::UserNameTaken);
+            return Err(Error::Taken);
         }
         insert_other_emails(tx, &row, &profile).await?;
         let user = User {
@@ -102,7 +74,7 @@ impl UseCase for Create {
     }
 }
 
-/// Adds a user to a directory.
+/// Adds a user to a directory under a new `id`.
 ///
 /// # Errors
 /// The userName is taken, the actor may not write, or the database fails; then nothing is written.
@@ -110,11 +82,15 @@ pub async fn create(
     store: &Store,
     directory_id: DirectoryId,
     actor: Actor,
+    id: ResourceId,
     document: Document,
 ) -> Result<User, Error> {
-    store
-        .write(Lane::Directory(directory_id), Create { actor, document })
-        .await
+    let use_case = Create {
+        actor,
+        id,
+        document,
+    };
+    store.write(Lane::Directory(directory_id), use_case).await
 }
 
 struct Modify {
@@ -140,7 +116,7 @@ impl UseCase for Modify {
         if profile.user_name_key != old.row.user_name_key
             && name_is_taken(tx, directory.id, &profile.user_name_key).await?
         {
-            return Err(Error::UserNameTaken);
+            return Err(Error::Taken);
         }
         let row = users::Model {
             user_name_key: profile.user_name_key.clone(),
@@ -183,6 +159,7 @@ pub async fn modify(
 struct Delete {
     actor: Actor,
     id: ResourceId,
+    check: Check,
 }
 
 impl UseCase for Delete {
@@ -194,6 +171,7 @@ impl UseCase for Delete {
         let user = find(tx, directory.id, self.id)
             .await?
             .ok_or(Error::NotFound)?;
+        (self.check)(&user).map_err(Error::Refused)?;
         membership::remove_user(tx, &directory, &user).await?;
         users::Entity::delete_by_id((directory.id, self.id))
             .exec(tx)
@@ -206,15 +184,16 @@ impl UseCase for Delete {
 /// Deletes a user: first it leaves its groups, then it is gone; each with its event.
 ///
 /// # Errors
-/// There is no such user, the actor may not write, or the database fails; then nothing is written.
+/// There is no such user, the check refuses, the actor may not write, or the database fails; then nothing is written.
 pub async fn delete(
     store: &Store,
     directory_id: DirectoryId,
     actor: Actor,
     id: ResourceId,
+    check: Check,
 ) -> Result<(), Error> {
     store
-        .write(Lane::Directory(directory_id), Delete { actor, id })
+        .write(Lane::Directory(directory_id), Delete { actor, id, check })
         .await
 }
 
@@ -268,11 +247,6 @@ impl User {
         }
         data
     }
-}
-
-/// Reads a stored document.
-pub(super) fn read_document(text: &str) -> Result<Document, DbErr> {
-    serde_json::from_str(text).map_err(|error| DbErr::Json(error.to_string()))
 }
 
 async fn name_is_taken(

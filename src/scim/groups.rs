@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::body;
 use super::caller::Caller;
 use super::error::ScimError;
-use super::http::{Refusal, answer, created, no_content};
+use super::http::{Refusal, answer, created, missing, no_content, refuse};
 use super::patch::{self, MemberChange, members, operation};
 use super::render::{self, MemberRef, Meta, Projection};
 use super::schema::ResourceType;
@@ -57,10 +57,12 @@ pub(super) async fn create(
         &caller.context.store,
         caller.directory_id(),
         caller.actor,
+        ResourceId::generate(),
         incoming.document,
         members,
     )
-    .await?;
+    .await
+    .map_err(|error| refuse(KIND, error))?;
     let location = location(&caller, group.row.id);
     let resource = render_one(&caller, &group, &projection).await?;
     Ok(created(&location, resource))
@@ -75,7 +77,7 @@ pub(super) async fn read(
     let id = id_of(&path.1)?;
     let group = group::find(caller.context.store.reader(), caller.directory_id(), id)
         .await?
-        .ok_or(group::Error::NotFound)?;
+        .ok_or_else(|| missing(KIND))?;
     let resource = render_one(&caller, &group, &projection).await?;
     Ok(answer(StatusCode::OK, resource))
 }
@@ -135,8 +137,10 @@ pub(super) async fn delete(
         caller.directory_id(),
         caller.actor,
         id,
+        Arc::new(|_| Ok(())),
     )
-    .await?;
+    .await
+    .map_err(|error| refuse(KIND, error))?;
     Ok(no_content())
 }
 
@@ -147,7 +151,7 @@ async fn modify(
     members: Vec<Change>,
 ) -> Result<Group, Refusal> {
     let store = &caller.context.store;
-    Ok(group::modify(
+    group::modify(
         store,
         caller.directory_id(),
         caller.actor,
@@ -155,7 +159,8 @@ async fn modify(
         change,
         members,
     )
-    .await?)
+    .await
+    .map_err(|error| refuse(KIND, error))
 }
 
 /// The members that could be ours; an id that is none of ours names nobody and is left out.
@@ -208,8 +213,8 @@ fn projection(request: &HttpRequest) -> Result<Projection, ScimError> {
 }
 
 /// An id that is none of ours names no group.
-fn id_of(text: &str) -> Result<ResourceId, group::Error> {
-    ResourceId::parse(text).ok_or(group::Error::NotFound)
+fn id_of(text: &str) -> Result<ResourceId, Refusal> {
+    ResourceId::parse(text).ok_or_else(|| missing(KIND))
 }
 
 fn location(caller: &Caller, id: ResourceId) -> String {

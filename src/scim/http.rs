@@ -7,8 +7,9 @@ use actix_web::{HttpResponse, ResponseError};
 use serde_json::Value;
 
 use super::error::ScimError;
+use super::schema::ResourceType;
 use crate::directories::directory::ActivateError;
-use crate::directories::{Denied, group, user};
+use crate::directories::{Denied, resource};
 use crate::limits;
 use crate::storage;
 use crate::web::body::BodyError;
@@ -120,36 +121,37 @@ impl From<ActivateError> for Refusal {
     }
 }
 
-impl From<user::Error> for Refusal {
-    fn from(error: user::Error) -> Self {
-        match error {
-            user::Error::Denied(denied) => denied.into(),
-            user::Error::NotFound => ScimError::not_found("There is no such user.").into(),
-            user::Error::UserNameTaken => ScimError::uniqueness(
-                "Another user of this directory has this userName (compared without case). \
-                 Change the userName, or update the existing user.",
-            )
-            .into(),
-            user::Error::Refused(cause) => refused(cause),
-            user::Error::Storage(error) => error.into(),
-        }
+/// Why a user or a group was not written, as the provider hears it.
+pub(super) fn refuse(kind: ResourceType, error: resource::Error) -> Refusal {
+    match error {
+        resource::Error::Denied(denied) => denied.into(),
+        resource::Error::NotFound => missing(kind),
+        resource::Error::Taken => taken(kind).into(),
+        resource::Error::Refused(cause) => refused(cause),
+        resource::Error::Storage(error) => error.into(),
     }
 }
 
-impl From<group::Error> for Refusal {
-    fn from(error: group::Error) -> Self {
-        match error {
-            group::Error::Denied(denied) => denied.into(),
-            group::Error::NotFound => ScimError::not_found("There is no such group.").into(),
-            group::Error::IdentityTaken => ScimError::uniqueness(
-                "Another group of this directory has this externalId or, where there is none, this \
-                 displayName. Rename one of them, or update the existing group.",
-            )
-            .into(),
-            group::Error::Refused(cause) => refused(cause),
-            group::Error::Storage(error) => error.into(),
+/// 404 for a resource.
+pub(super) fn missing(kind: ResourceType) -> Refusal {
+    ScimError::not_found(match kind {
+        ResourceType::User => "There is no such user.",
+        ResourceType::Group => "There is no such group.",
+    })
+    .into()
+}
+
+fn taken(kind: ResourceType) -> ScimError {
+    ScimError::uniqueness(match kind {
+        ResourceType::User => {
+            "Another user of this directory has this userName (compared without case). Change the \
+             userName, or update the existing user."
         }
-    }
+        ResourceType::Group => {
+            "Another group of this directory has this externalId or, where there is none, this \
+             displayName. Rename one of them, or update the existing group."
+        }
+    })
 }
 
 /// What our own closures refuse with is a SCIM error.

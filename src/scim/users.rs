@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::body;
 use super::caller::Caller;
 use super::error::ScimError;
-use super::http::{Refusal, answer, created, no_content};
+use super::http::{Refusal, answer, created, missing, no_content, refuse};
 use super::patch::{self, operation};
 use super::render::{self, GroupRef, Meta, Projection};
 use super::schema::{ResourceType, document};
@@ -51,9 +51,11 @@ pub(super) async fn create(
         &caller.context.store,
         caller.directory_id(),
         caller.actor,
+        ResourceId::generate(),
         incoming.document,
     )
-    .await?;
+    .await
+    .map_err(|error| refuse(KIND, error))?;
     let location = location(&caller, user.row.id);
     let resource = render_one(&caller, &user, &[], &projection);
     Ok(created(&location, resource))
@@ -68,7 +70,7 @@ pub(super) async fn read(
     let id = id_of(&path.1)?;
     let user = user::find(caller.context.store.reader(), caller.directory_id(), id)
         .await?
-        .ok_or(user::Error::NotFound)?;
+        .ok_or_else(|| missing(KIND))?;
     answer_with(&caller, user, &projection).await
 }
 
@@ -114,8 +116,10 @@ pub(super) async fn delete(
         caller.directory_id(),
         caller.actor,
         id,
+        Arc::new(|_| Ok(())),
     )
-    .await?;
+    .await
+    .map_err(|error| refuse(KIND, error))?;
     Ok(no_content())
 }
 
@@ -126,7 +130,9 @@ async fn modify(
     projection: &Projection,
 ) -> Result<HttpResponse, Refusal> {
     let store = &caller.context.store;
-    let user = user::modify(store, caller.directory_id(), caller.actor, id, change).await?;
+    let user = user::modify(store, caller.directory_id(), caller.actor, id, change)
+        .await
+        .map_err(|error| refuse(KIND, error))?;
     answer_with(caller, user, projection).await
 }
 
@@ -160,8 +166,8 @@ fn projection(request: &HttpRequest) -> Result<Projection, ScimError> {
 }
 
 /// An id that is none of ours names nobody.
-fn id_of(text: &str) -> Result<ResourceId, user::Error> {
-    ResourceId::parse(text).ok_or(user::Error::NotFound)
+fn id_of(text: &str) -> Result<ResourceId, Refusal> {
+    ResourceId::parse(text).ok_or_else(|| missing(KIND))
 }
 
 fn location(caller: &Caller, id: ResourceId) -> String {
