@@ -271,9 +271,11 @@ fn serve(
 ) -> anyhow::Result<ServerHandle> {
     let context = Data::new(running.context.clone());
     let proxies = Data::new(TrustedProxies(config.trusted_proxies.clone()));
+    let scim = scim::routes::shared();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(context.clone())
+            .app_data(scim.clone())
             .app_data(proxies.clone())
             .wrap(NormalizePath::trim())
             .wrap(from_fn(front::handle))

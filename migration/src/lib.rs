@@ -94,3 +94,12 @@ fn foreign_key(
     }
     key.on_delete(ForeignKeyAction::Cascade).take()
 }
+
+/// Makes a column of text compare by its bytes, as SQLite does by itself, whatever the language of a
+/// PostgreSQL database; the server's own comparisons do so too.
+fn by_bytes(mut column: ColumnDef, manager: &SchemaManager<'_>) -> ColumnDef {
+    if manager.get_database_backend() == sea_orm::DbBackend::Postgres {
+        column.extra("COLLATE \"C\"");
+    }
+    column
+}

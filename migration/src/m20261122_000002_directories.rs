@@ -9,7 +9,7 @@ use sea_orm_migration::schema::{
     timestamp_with_time_zone, timestamp_with_time_zone_null, uuid,
 };
 
-use crate::{foreign_key, index, primary_key, table_with_times};
+use crate::{by_bytes, foreign_key, index, primary_key, table_with_times};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -21,10 +21,11 @@ impl MigrationTrait for Migration {
             directories(),
             directory_activity(),
             scim_tokens(),
-            users(),
-            user_emails(),
-            groups(),
+            users(manager),
+            user_emails(manager),
+            groups(manager),
             memberships(),
+            resource_counts(),
         ] {
             manager.create_table(table).await?;
         }
@@ -46,7 +47,7 @@ impl MigrationTrait for Migration {
             index("users", &["directory_id", "email_key"]),
             index("users", &["directory_id", "display_name_key"]),
             index("groups", &["directory_id", "external_id"]),
-            index("groups", &["directory_id", "display_name_key"]),
+            index("groups", &["directory_id", "display_name_key", "id"]),
             index("memberships", &["directory_id", "user_id"]),
         ] {
             manager.create_index(plain).await?;
@@ -56,6 +57,7 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in [
+            "resource_counts",
             "memberships",
             "groups",
             "user_emails",
@@ -123,15 +125,15 @@ fn scim_tokens() -> TableCreateStatement {
 
 /// `id` is the SCIM resource, `directory_user_id` what the vendor sees; `document` is the resource as the
 /// provider gave it. The `…_key` columns are folded and are what is compared; see `keys` in the server.
-fn users() -> TableCreateStatement {
+fn users(manager: &SchemaManager<'_>) -> TableCreateStatement {
     table_with_times("users")
         .col(uuid("directory_id"))
         .col(uuid("id"))
         .col(uuid("directory_user_id"))
-        .col(string("user_name_key"))
-        .col(string_null("external_id"))
-        .col(string_null("email_key"))
-        .col(string_null("display_name_key"))
+        .col(by_bytes(string("user_name_key"), manager))
+        .col(by_bytes(string_null("external_id"), manager))
+        .col(by_bytes(string_null("email_key"), manager))
+        .col(by_bytes(string_null("display_name_key"), manager))
         .col(boolean("active"))
         .col(text("document"))
         .col(big_integer("version"))
@@ -146,11 +148,11 @@ fn users() -> TableCreateStatement {
 }
 
 /// The e-mail addresses beyond the one in `users.email_key`, which most people do not have.
-fn user_emails() -> TableCreateStatement {
+fn user_emails(manager: &SchemaManager<'_>) -> TableCreateStatement {
     Table::create()
         .table("user_emails")
         .col(uuid("directory_id"))
-        .col(string("email_key"))
+        .col(by_bytes(string("email_key"), manager))
         .col(uuid("user_id"))
         .primary_key(&mut primary_key(&["directory_id", "email_key", "user_id"]))
         .foreign_key(&mut foreign_key(
@@ -163,14 +165,14 @@ fn user_emails() -> TableCreateStatement {
 }
 
 /// `identity_key` is the external id if there is one, else the folded display name.
-fn groups() -> TableCreateStatement {
+fn groups(manager: &SchemaManager<'_>) -> TableCreateStatement {
     table_with_times("groups")
         .col(uuid("directory_id"))
         .col(uuid("id"))
         .col(uuid("directory_group_id"))
-        .col(string("display_name_key"))
-        .col(string_null("external_id"))
-        .col(string("identity_key"))
+        .col(by_bytes(string("display_name_key"), manager))
+        .col(by_bytes(string_null("external_id"), manager))
+        .col(by_bytes(string("identity_key"), manager))
         .col(text("document"))
         .col(big_integer("version"))
         .primary_key(&mut primary_key(&["directory_id", "id"]))
@@ -203,6 +205,24 @@ fn memberships() -> TableCreateStatement {
             &["directory_id", "user_id"],
             "users",
             &["directory_id", "id"],
+        ))
+        .take()
+}
+
+/// How many users and groups a directory has: the sum of its rows.
+fn resource_counts() -> TableCreateStatement {
+    Table::create()
+        .table("resource_counts")
+        .col(uuid("directory_id"))
+        .col(uuid("id"))
+        .col(big_integer("users"))
+        .col(big_integer("groups"))
+        .primary_key(&mut primary_key(&["directory_id", "id"]))
+        .foreign_key(&mut foreign_key(
+            "resource_counts",
+            &["directory_id"],
+            "directories",
+            &["id"],
         ))
         .take()
 }

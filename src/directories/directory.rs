@@ -299,6 +299,7 @@ impl UseCase for RemoveRows {
             ("users", "(id)"),
             ("groups", "(id)"),
             ("scim_tokens", "(id)"),
+            ("resource_counts", "(id)"),
         ] {
             let columns = key.trim_matches(['(', ')']);
             let sql = format!(

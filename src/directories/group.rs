@@ -16,6 +16,7 @@ use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryGroupId, DirectoryId, OrganizationId, ResourceId};
 use crate::json;
+use crate::storage::counts::Difference;
 use crate::storage::tables::{directories, groups};
 use crate::storage::{Lane, Store, UseCase, WriteTx, insert_new};
 
@@ -33,6 +34,15 @@ pub type Change = resource::Change<Group>;
 
 /// Looks at the current group before it is deleted.
 pub type Check = resource::Check<Group>;
+
+const ONE_MORE: Difference = Difference {
+    users: 0,
+    groups: 1,
+};
+const ONE_LESS: Difference = Difference {
+    users: 0,
+    groups: -1,
+};
 
 struct Create {
     actor: Actor,
@@ -67,6 +77,7 @@ impl UseCase for Create {
             row,
             document: self.document.clone(),
         };
+        tx.count_resources(directory.id, ONE_MORE);
         append(tx, &directory, Kind::GroupCreated, &group, None);
         let joining = membership::Change::Add(self.members.clone());
         membership::change(tx, &directory, &group, &[joining]).await?;
@@ -214,6 +225,7 @@ impl UseCase for Delete {
         groups::Entity::delete_by_id((directory.id, self.id))
             .exec(tx)
             .await?;
+        tx.count_resources(directory.id, ONE_LESS);
         append(tx, &directory, Kind::GroupDeleted, &group, None);
         Ok(())
     }

@@ -8,13 +8,15 @@
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QueryResult,
 };
 
 use super::Denied;
 use super::directory::State;
 use crate::ids::{DirectoryId, ScimTokenId};
 use crate::secrets::{Token, TokenKind};
+use crate::storage::sql::Sql;
 use crate::storage::tables::{directories, scim_tokens};
 use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
 
@@ -197,8 +199,52 @@ pub struct Opened {
     pub token_id: ScimTokenId,
 }
 
-/// Finds what `text` opens under `external_key`, in one statement: the token must be the directory's
-/// own, not revoked and not expired at `now`, and the directory not deleted.
+/// A token as a caller sent it, well formed but not known yet.
+#[derive(Debug)]
+pub struct Credential(Token);
+
+impl Credential {
+    /// Reads the token's text; `None` if it cannot be a token.
+    pub fn parse(text: &str) -> Option<Self> {
+        Token::parse(TokenKind::Scim, text).map(Self)
+    }
+
+    /// Appends the SELECT that finds the directory under `external_key` with this token: it must be the
+    /// directory's own, not revoked and not expired at `now`, and the directory not deleted.
+    pub(super) fn push_opening(&self, sql: &mut Sql, external_key: &str, now: DateTime<Utc>) {
+        sql.push(
+            "SELECT d.*, t.id AS token_id, t.digest AS token_digest \
+             FROM scim_tokens t JOIN directories d ON d.id = t.directory_id WHERE t.digest = ",
+        )
+        .bind(self.0.digest().to_vec())
+        .push(" AND d.external_key = ")
+        .bind(external_key)
+        .push(" AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > ")
+        .bind(now)
+        .push(") AND d.state IN (")
+        .bind(State::Validating.as_str())
+        .push(", ")
+        .bind(State::Linked.as_str())
+        .push(")");
+    }
+
+    /// Reads what [`Self::push_opening`] found.
+    pub(super) fn read(&self, row: Option<&QueryResult>) -> Result<Option<Opened>, DbErr> {
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let stored: Vec<u8> = row.try_get("", "token_digest")?;
+        if !self.0.digest().matches(&stored) {
+            return Ok(None);
+        }
+        Ok(Some(Opened {
+            directory: FromQueryResult::from_query_result(row, "")?,
+            token_id: row.try_get("", "token_id")?,
+        }))
+    }
+}
+
+/// Finds what `text` opens under `external_key`, in one statement.
 ///
 /// # Errors
 /// The database fails.
@@ -207,38 +253,15 @@ pub async fn open(
     external_key: &str,
     text: &str,
     now: DateTime<Utc>,
-) -> Result<Option<Opened>, storage::Error> {
-    let Some(token) = Token::parse(TokenKind::Scim, text) else {
+) -> Result<Option<Opened>, DbErr> {
+    let Some(credential) = Credential::parse(text) else {
         return Ok(None);
     };
-    let digest = token.digest();
-    let row = store
-        .reader()
-        .query_one_raw(store.dialect().statement(
-            "SELECT d.*, t.id AS token_id, t.digest AS token_digest \
-             FROM scim_tokens t JOIN directories d ON d.id = t.directory_id \
-             WHERE t.digest = $1 AND d.external_key = $2 AND t.revoked_at IS NULL \
-             AND (t.expires_at IS NULL OR t.expires_at > $3) AND d.state IN ($4, $5)",
-            [
-                digest.to_vec().into(),
-                external_key.into(),
-                now.into(),
-                State::Validating.as_str().into(),
-                State::Linked.as_str().into(),
-            ],
-        ))
-        .await?;
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    let stored: Vec<u8> = row.try_get("", "token_digest")?;
-    if !digest.matches(&stored) {
-        return Ok(None);
-    }
-    Ok(Some(Opened {
-        directory: sea_orm::FromQueryResult::from_query_result(&row, "")?,
-        token_id: row.try_get("", "token_id")?,
-    }))
+    let mut sql = Sql::default();
+    credential.push_opening(&mut sql, external_key, now);
+    let statement = sql.statement(store.dialect());
+    let row = store.reader().query_one_raw(statement).await?;
+    credential.read(row.as_ref())
 }
 
 /// Records when tokens were used last.

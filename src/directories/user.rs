@@ -16,6 +16,7 @@ use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryId, DirectoryUserId, OrganizationId, ResourceId};
 use crate::json;
+use crate::storage::counts::Difference;
 use crate::storage::tables::{directories, user_emails, users};
 use crate::storage::{Lane, Store, UseCase, WriteTx, insert_new};
 
@@ -33,6 +34,15 @@ pub type Change = resource::Change<User>;
 
 /// Looks at the current user before it is deleted.
 pub type Check = resource::Check<User>;
+
+const ONE_MORE: Difference = Difference {
+    users: 1,
+    groups: 0,
+};
+const ONE_LESS: Difference = Difference {
+    users: -1,
+    groups: 0,
+};
 
 struct Create {
     actor: Actor,
@@ -69,6 +79,7 @@ impl UseCase for Create {
             row,
             document: self.document.clone(),
         };
+        tx.count_resources(directory.id, ONE_MORE);
         append(tx, &directory, Kind::UserCreated, &user, None);
         Ok(user)
     }
@@ -176,6 +187,7 @@ impl UseCase for Delete {
         users::Entity::delete_by_id((directory.id, self.id))
             .exec(tx)
             .await?;
+        tx.count_resources(directory.id, ONE_LESS);
         append(tx, &directory, Kind::UserDeleted, &user, None);
         Ok(())
     }

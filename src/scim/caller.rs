@@ -2,6 +2,9 @@
 //!
 //! Handlers that take a [`Caller`] cannot run unauthenticated. It is resolved before the body is read.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::web::Data;
@@ -10,8 +13,10 @@ use futures_util::future::LocalBoxFuture;
 
 use super::http::Refusal;
 use crate::context::Context;
+use crate::directories::Actor;
 use crate::directories::directory::{self, State};
-use crate::directories::{Actor, token};
+use crate::directories::query::{self, Ask, FirstRows};
+use crate::directories::token::{self, Opened};
 use crate::ids::DirectoryId;
 use crate::storage::tables::directories;
 use crate::web::peer;
@@ -41,31 +46,66 @@ impl FromRequest for Caller {
     type Future = LocalBoxFuture<'static, Result<Self, Refusal>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        Box::pin(async move { resolve(&request).await })
+        let knock = Knock(request.clone());
+        Box::pin(async move { Ok(knock.enter(None).await?.0) })
     }
 }
 
-async fn resolve(request: &HttpRequest) -> Result<Caller, Refusal> {
-    let Some(context) = request.app_data::<Data<Context>>().cloned() else {
-        return Err(Refusal::unavailable());
-    };
-    let external_key = request.match_info().get("directory").unwrap_or("");
-    let opened = match bearer(request) {
-        Some(text) => token::open(&context.store, external_key, text, context.clock.now()).await?,
-        None => None,
-    };
-    let Some(opened) = opened else {
-        return Err(
-            match context
-                .limits
-                .failed_authentication(&peer::address(request), external_key)
-            {
-                Ok(()) => Refusal::unauthorized(),
-                Err(wait) => Refusal::too_many_requests(wait),
-            },
-        );
-    };
+/// Somebody at the door: whatever they want, they have to [`Knock::enter`] first.
+///
+/// Reads take this instead of a [`Caller`], because what is asked for can be read in the very statement
+/// that checks the token.
+#[derive(Clone, Debug)]
+pub struct Knock(HttpRequest);
+
+impl FromRequest for Knock {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self(request.clone())))
+    }
+}
+
+impl Knock {
+    /// Lets the caller in if the token opens the directory, and reads what is asked for.
+    ///
+    /// # Errors
+    /// The token does not open the directory, the caller asks too often, or the database fails.
+    pub async fn enter(self, ask: Option<Ask<'_>>) -> Result<(Caller, Option<FirstRows>), Refusal> {
+        let request = self.0;
+        let Some(context) = request.app_data::<Data<Context>>().cloned() else {
+            return Err(Refusal::unavailable());
+        };
+        let external_key = request.match_info().get("directory").unwrap_or("");
+        let (store, now) = (&context.store, context.clock.now());
+        let opened = match (bearer(&request), ask) {
+            (None, _) => None,
+            (Some(text), None) => token::open(store, external_key, text, now)
+                .await?
+                .map(|opened| (opened, None)),
+            (Some(text), Some(ask)) => query::open(store, external_key, text, now, ask)
+                .await?
+                .map(|(opened, first)| (opened, Some(first))),
+        };
+        let Some((opened, first)) = opened else {
+            return Err(refused(&context, &request, external_key));
+        };
+        Ok((welcome(context, opened).await?, first))
+    }
+}
+
+/// 401, or 429 after too many of them.
+fn refused(context: &Context, request: &HttpRequest, external_key: &str) -> Refusal {
+    let address = peer::address(request);
+    match context.limits.failed_authentication(&address, external_key) {
+        Ok(()) => Refusal::unauthorized(),
+        Err(wait) => Refusal::too_many_requests(wait),
+    }
+}
+
+/// Counts the request, and links the directory if its provider is heard for the first time.
+async fn welcome(context: Data<Context>, opened: Opened) -> Result<Caller, Refusal> {
     let directory_id = opened.directory.id;
     context
         .limits

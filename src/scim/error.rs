@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// The schema of a SCIM error body.
 pub const ERROR_URN: &str = "urn:ietf:params:scim:api:messages:2.0:Error";
 
-/// The `scimType` keywords of RFC 7644, table 9.
+/// The `scimType` keywords of RFC 7644, table 9, and of RFC 9865.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScimType {
     /// The filter is malformed, or compares what cannot be compared.
@@ -34,6 +34,10 @@ pub enum ScimType {
     InvalidVers,
     /// The request would put sensitive data into a URL.
     Sensitive,
+    /// The cursor is none of this list (RFC 9865 section 2.1).
+    InvalidCursor,
+    /// The page size is too large, or not the one that the cursor was made for (RFC 9865).
+    InvalidCount,
 }
 
 impl ScimType {
@@ -50,6 +54,8 @@ impl ScimType {
             Self::InvalidValue => "invalidValue",
             Self::InvalidVers => "invalidVers",
             Self::Sensitive => "sensitive",
+            Self::InvalidCursor => "invalidCursor",
+            Self::InvalidCount => "invalidCount",
         }
     }
 }
@@ -121,6 +127,24 @@ impl ScimError {
     /// 413 `tooMany`: more operations than one request may carry.
     pub fn too_many_operations(detail: impl Into<String>) -> Self {
         Self::typed(413, ScimType::TooMany, detail)
+    }
+
+    /// 400 `invalidCursor`.
+    pub fn invalid_cursor(detail: impl Into<String>) -> Self {
+        Self::typed(400, ScimType::InvalidCursor, detail)
+    }
+
+    /// 400 `invalidCount`.
+    pub fn invalid_count(detail: impl Into<String>) -> Self {
+        Self::typed(400, ScimType::InvalidCount, detail)
+    }
+
+    /// 412: the resource is not in the version that the client has.
+    pub fn precondition_failed() -> Self {
+        Self::new(
+            412,
+            "The resource has changed since you read it. Read it again, and repeat the change.",
+        )
     }
 
     /// 409 `uniqueness`.

@@ -59,6 +59,11 @@ impl Refusal {
         }
     }
 
+    /// The error as a body.
+    pub(super) fn to_body(&self) -> Value {
+        self.error.to_body()
+    }
+
     fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = cause, "a SCIM request failed");
         ScimError::new(
@@ -189,17 +194,4 @@ pub(super) fn answer(status: StatusCode, body: impl Into<Value>) -> HttpResponse
     HttpResponse::build(status)
         .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
         .body(body.into().to_string())
-}
-
-/// 201 with the `Location` that equals `meta.location`.
-pub(super) fn created(location: &str, body: impl Into<Value>) -> HttpResponse {
-    HttpResponse::Created()
-        .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
-        .insert_header((header::LOCATION, location))
-        .body(body.into().to_string())
-}
-
-/// 204.
-pub(super) fn no_content() -> HttpResponse {
-    HttpResponse::NoContent().finish()
 }

@@ -9,15 +9,18 @@
 //! before the caller is known; URLs in answers come from the configuration, never from the request.
 
 pub mod body;
+mod bulk;
 pub mod caller;
+mod content;
 mod discovery;
 pub mod error;
 pub mod filter;
-mod groups;
+mod handlers;
 mod http;
 pub mod patch;
 pub mod render;
+mod resources;
 pub mod routes;
 pub mod schema;
 mod search;
-mod users;
+mod version;

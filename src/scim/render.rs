@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::scim::schema::group::MEMBERS;
 use crate::scim::schema::{Attribute, Resolved, ResourceType, is_urn, resolve_text};
 
 /// The schema of a list.
@@ -80,7 +81,8 @@ pub fn group(
     resource
 }
 
-fn member(member: &MemberRef) -> Value {
+/// Renders one member of a group.
+pub fn member(member: &MemberRef) -> Value {
     let mut parts = json!({
         "value": member.value,
         "$ref": member.location,
@@ -119,24 +121,15 @@ fn frame(
     resource
 }
 
-/// A page of resources (RFC 7644 section 3.4.2). `itemsPerPage` is what is on the page.
-pub fn list_response(
-    resources: impl IntoIterator<Item = impl Into<Value>>,
-    total: u64,
-    start_index: u64,
-) -> Value {
-    let page: Vec<Value> = resources.into_iter().map(Into::into).collect();
-    let entries = [
-        ("schemas", json!([LIST_URN])),
-        ("totalResults", total.into()),
-        ("startIndex", start_index.into()),
-        ("itemsPerPage", page.len().into()),
-        ("Resources", Value::Array(page)),
-    ];
-    entries
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+/// A list of discovery documents (RFC 7644 section 3.4.2): all of them on one page.
+pub fn list_response(resources: Vec<Value>) -> Value {
+    json!({
+        "schemas": [LIST_URN],
+        "totalResults": resources.len(),
+        "startIndex": 1,
+        "itemsPerPage": resources.len(),
+        "Resources": resources,
+    })
 }
 
 /// Which attributes an answer holds (RFC 7644 section 3.9).
@@ -188,6 +181,19 @@ impl Projection {
             Choice::Default => true,
             Choice::Only(list) => list.iter().any(|address| address.first() == wanted.first()),
             Choice::Except(list) => is_always(&wanted) || !list.contains(&wanted),
+        }
+    }
+
+    /// What is left of one rendered member of a group.
+    pub fn member(&self, member: Value) -> Option<Value> {
+        if self.is_default() {
+            return Some(member);
+        }
+        let mut around = Map::from_iter([(MEMBERS.to_owned(), Value::Array(vec![member]))]);
+        self.apply(&mut around);
+        match around.remove(MEMBERS) {
+            Some(Value::Array(mut members)) => members.pop(),
+            _ => None,
         }
     }
 
@@ -447,14 +453,10 @@ mod tests {
     }
 
     #[test]
-    fn a_list_counts_what_is_on_the_page() {
-        let list = list_response(vec![json!({"id": "1"})], 12, 3);
+    fn a_list_of_documents_is_one_page() {
+        let list = list_response(vec![json!({"id": "1"})]);
         assert_eq!(list["itemsPerPage"], 1);
-        assert_eq!(list["totalResults"], 12);
-        assert_eq!(list["startIndex"], 3);
-        assert_eq!(
-            list_response(Vec::<Value>::new(), 0, 1)["Resources"],
-            json!([])
-        );
+        assert_eq!(list["totalResults"], 1);
+        assert_eq!(list["startIndex"], 1);
     }
 }

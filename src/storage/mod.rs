@@ -17,11 +17,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 
+pub mod counts;
 pub mod database;
 pub mod dialect;
 pub mod error;
 pub mod horizon;
 pub mod schema;
+pub mod sql;
 pub mod tables;
 pub mod write;
 

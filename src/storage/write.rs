@@ -27,6 +27,7 @@ use sea_orm::{
 };
 use tokio::sync::oneshot;
 
+use super::counts::{self, Difference};
 use super::database::limited;
 use super::tables::{directories, events, scim_tokens};
 use super::{Error, Store, horizon};
@@ -109,6 +110,7 @@ struct Shared {
     is_broken: AtomicBool,
     directories: Mutex<HashMap<DirectoryId, Arc<LockedDirectory>>>,
     events: Mutex<Vec<EventDraft>>,
+    counts: Mutex<HashMap<DirectoryId, Difference>>,
 }
 
 /// A write transaction as one use case sees it.
@@ -143,6 +145,14 @@ impl WriteTx {
     /// Buffers an event; it is given its place in the log just before COMMIT.
     pub fn buffer(&self, event: EventDraft) {
         lock(&self.shared.events).push(event);
+    }
+
+    /// Notes that users or groups of the locked directory were added or removed.
+    pub fn count_resources(&self, directory_id: DirectoryId, difference: Difference) {
+        let mut counts = lock(&self.shared.counts);
+        let total = counts.entry(directory_id).or_default();
+        total.users += difference.users;
+        total.groups += difference.groups;
     }
 
     /// Whether the connection speaks SQLite or PostgreSQL.
@@ -390,6 +400,9 @@ impl Store {
         if shared.rows_written.load(Ordering::Relaxed) == 0 {
             return roll_back(shared, Attempt::Committed).await;
         }
+        if let Err(error) = flush_counts(&shared).await {
+            return roll_back(shared, Attempt::Failed(error)).await;
+        }
         let Some(shared) = Arc::into_inner(shared) else {
             return Attempt::Failed(DbErr::Custom("the transaction is still in use".to_owned()));
         };
@@ -412,6 +425,7 @@ impl Store {
             is_broken: AtomicBool::new(false),
             directories: Mutex::default(),
             events: Mutex::default(),
+            counts: Mutex::default(),
         })
     }
 }
@@ -526,6 +540,18 @@ async fn flush_events(shared: &Shared) -> Result<u32, DbErr> {
             .await?;
     }
     Ok(shards)
+}
+
+async fn flush_counts(shared: &Shared) -> Result<(), DbErr> {
+    let counts = std::mem::take(&mut *lock(&shared.counts));
+    let dialect = shared.store.dialect();
+    for (directory_id, difference) in counts {
+        if difference != Difference::default() {
+            let recorded = counts::record(&shared.connection, dialect, directory_id, difference);
+            limited(recorded).await?;
+        }
+    }
+    Ok(())
 }
 
 fn event_row(shared: &Shared, draft: EventDraft, sequence: Option<i64>) -> events::ActiveModel {

@@ -5,7 +5,7 @@
 //! match; whether they leave in too many is what [`Pushdown::is_exact`] says. Pure.
 
 use super::{CompareOp, Filter, Literal};
-use crate::directories::query::Term;
+use crate::directories::query::{Key, Term, Test};
 use crate::ids::ResourceId;
 use crate::keys::fold;
 use crate::scim::schema::{AttributePath, Resolved, ResourceType, resolve};
@@ -22,107 +22,143 @@ pub struct Pushdown {
 /// Splits a filter on users or groups.
 pub fn pushdown(filter: &Filter, resource: ResourceType) -> Pushdown {
     match filter {
-        Filter::And(parts) => {
-            let parts = parts.iter().map(|part| pushdown(part, resource));
-            parts.fold(
-                Pushdown {
-                    terms: Vec::new(),
-                    is_exact: true,
-                },
-                |mut all, part| {
-                    all.terms.extend(part.terms);
-                    all.is_exact &= part.is_exact;
-                    all
-                },
-            )
-        }
+        Filter::And(parts) => parts.iter().fold(ALL, |mut all, part| {
+            let part = pushdown(part, resource);
+            all.terms.extend(part.terms);
+            all.is_exact &= part.is_exact;
+            all
+        }),
+        Filter::Or(parts) => any(parts.iter().map(|part| pushdown(part, resource))),
         Filter::Compare {
             path,
-            op: CompareOp::Eq,
+            op,
             value: Literal::Text(text),
-        } => term(resource, &names(resource, path), text).map_or_else(
-            unanswered,
-            |(term, is_exact)| Pushdown {
-                terms: vec![term],
-                is_exact,
-            },
-        ),
-        Filter::ValuePath { path, filter } => Pushdown {
-            terms: value_of(filter)
-                .and_then(|text| term(resource, &names(resource, path), text))
-                .map(|(term, _)| term)
-                .into_iter()
-                .collect(),
-            is_exact: false,
-        },
-        Filter::Or(_) | Filter::Not(_) | Filter::Compare { .. } | Filter::Present { .. } => {
-            unanswered()
+        } => compared(resource, names(resource, path), *op, text),
+        Filter::ValuePath { path, filter } => {
+            let mut inside = value_of(filter, resource, names(resource, path));
+            inside.is_exact = false;
+            inside
         }
+        Filter::Not(_) | Filter::Compare { .. } | Filter::Present { .. } => UNANSWERED,
     }
 }
 
-fn unanswered() -> Pushdown {
+/// What every row matches.
+const ALL: Pushdown = Pushdown {
+    terms: Vec::new(),
+    is_exact: true,
+};
+
+/// What no index knows anything about.
+const UNANSWERED: Pushdown = Pushdown {
+    terms: Vec::new(),
+    is_exact: false,
+};
+
+/// One of several filters. If indexes know nothing about one of them, they cannot narrow the whole.
+fn any(parts: impl Iterator<Item = Pushdown>) -> Pushdown {
+    let mut lists = Vec::new();
+    let mut is_exact = true;
+    for part in parts {
+        if part.terms.is_empty() {
+            return UNANSWERED;
+        }
+        is_exact &= part.is_exact;
+        lists.push(part.terms);
+    }
     Pushdown {
-        terms: Vec::new(),
-        is_exact: false,
+        terms: vec![Term::Any(lists)],
+        is_exact,
     }
 }
 
 /// The core attribute that a path names, in the schema's spelling, with `value` as its only possible
 /// part; empty for anything else.
-fn names(resource: ResourceType, path: &AttributePath) -> String {
+fn names(resource: ResourceType, path: &AttributePath) -> &'static str {
     match resolve(resource, path) {
         Resolved::Attribute(target) if target.extension.is_none() => match target.sub {
-            None => target.attribute.name.to_owned(),
-            Some(sub) if sub.name == "value" => target.attribute.name.to_owned(),
-            Some(_) => String::new(),
+            None => target.attribute.name,
+            Some(sub) if sub.name == "value" => target.attribute.name,
+            Some(_) => "",
         },
         Resolved::Attribute(_)
         | Resolved::Schema(_)
         | Resolved::Foreign(_)
         | Resolved::ForeignAttribute(_)
-        | Resolved::Unknown => String::new(),
+        | Resolved::Unknown => "",
     }
 }
 
-/// The term for `name eq "text"`, and whether it is exact. An empty text is left to evaluation, because
-/// columns do not tell it from no value.
-fn term(resource: ResourceType, name: &str, text: &str) -> Option<(Term, bool)> {
+/// What indexes answer of `name op "text"`. An empty text is left to evaluation, because columns do not
+/// tell it from no value.
+fn compared(resource: ResourceType, name: &str, op: CompareOp, text: &str) -> Pushdown {
     if text.is_empty() {
-        return None;
+        return UNANSWERED;
     }
     let id = |make: fn(ResourceId) -> Term| ResourceId::parse(text).map_or(Term::Nothing, make);
-    match (resource, name) {
-        (_, "id") => Some((id(Term::Id), true)),
-        (_, "externalId") => Some((Term::ExternalId(text.to_owned()), true)),
-        (_, "displayName") => Some((Term::DisplayName(fold(text)), true)),
-        (ResourceType::User, "userName") => Some((Term::UserName(fold(text)), true)),
+    let is_equal = op == CompareOp::Eq;
+    let term = match (resource, name) {
+        (_, "id") if is_equal => Some(id(Term::Id)),
+        (ResourceType::Group, "members") if is_equal => Some(id(Term::Member)),
+        _ => key(resource, name).and_then(|key| Some(Term::Key(key, test(op, key, text)?))),
+    };
+    term.map_or(UNANSWERED, |term| Pushdown {
         // A userName may stand in for a missing address in the column, but not in the filter.
-        (ResourceType::User, "emails") => Some((Term::Email(fold(text)), false)),
-        (ResourceType::Group, "members") => Some((id(Term::Member), true)),
+        is_exact: !matches!(term, Term::Key(Key::Email, _)),
+        terms: vec![term],
+    })
+}
+
+fn key(resource: ResourceType, name: &str) -> Option<Key> {
+    match (resource, name) {
+        (_, "externalId") => Some(Key::ExternalId),
+        (_, "displayName") => Some(Key::DisplayName),
+        (ResourceType::User, "userName") => Some(Key::UserName),
+        (ResourceType::User, "emails") => Some(Key::Email),
         _ => None,
     }
 }
 
-/// The text that `value` must equal inside brackets, as in `emails[type eq "work" and value eq "x"]`.
-fn value_of(filter: &Filter) -> Option<&str> {
+/// What the key must be; `None` where an index does not help.
+fn test(op: CompareOp, key: Key, text: &str) -> Option<Test> {
+    let text = match key {
+        Key::ExternalId => text.to_owned(),
+        Key::UserName | Key::DisplayName | Key::Email => fold(text),
+    };
+    match op {
+        CompareOp::Eq => Some(Test::Equal(text)),
+        CompareOp::Sw => Some(Test::StartsWith(text)),
+        CompareOp::Gt => Some(Test::Greater(text)),
+        CompareOp::Ge => Some(Test::GreaterOrEqual(text)),
+        CompareOp::Lt => Some(Test::Less(text)),
+        CompareOp::Le => Some(Test::LessOrEqual(text)),
+        CompareOp::Ne | CompareOp::Co | CompareOp::Ew => None,
+    }
+}
+
+/// What indexes answer of the filter in brackets behind `name`, as in
+/// `emails[type eq "work" and value eq "x"]`.
+fn value_of(filter: &Filter, resource: ResourceType, name: &'static str) -> Pushdown {
     match filter {
-        Filter::And(parts) => parts.iter().find_map(value_of),
+        Filter::And(parts) => parts.iter().fold(ALL, |mut all, part| {
+            all.terms.extend(value_of(part, resource, name).terms);
+            all
+        }),
+        Filter::Or(parts) => any(parts.iter().map(|part| value_of(part, resource, name))),
         Filter::Compare {
             path,
-            op: CompareOp::Eq,
+            op,
             value: Literal::Text(text),
         } if path.schema.is_none()
             && path.sub.is_none()
             && path.name.eq_ignore_ascii_case("value") =>
         {
-            Some(text)
+            compared(resource, name, *op, text)
         }
-        Filter::Or(_)
-        | Filter::Not(_)
+        Filter::Not(_)
         | Filter::Compare { .. }
         | Filter::Present { .. }
-        | Filter::ValuePath { .. } => None,
+        | Filter::ValuePath { .. } => UNANSWERED,
     }
 }
 
@@ -142,6 +178,10 @@ mod tests {
     use super::*;
     use crate::scim::filter::parse;
 
+    fn user_name(key: &str) -> Term {
+        Term::Key(Key::UserName, Test::Equal(key.to_owned()))
+    }
+
     fn users(text: &str) -> Pushdown {
         pushdown(&parse(text).unwrap(), ResourceType::User)
     }
@@ -151,14 +191,11 @@ mod tests {
         assert_eq!(
             users("userName eq \"ADA@x.org\""),
             Pushdown {
-                terms: vec![Term::UserName("ada@x.org".to_owned())],
+                terms: vec![user_name("ada@x.org")],
                 is_exact: true
             }
         );
-        assert_eq!(
-            users("USERNAME Eq \"a\"").terms,
-            [Term::UserName("a".to_owned())]
-        );
+        assert_eq!(users("USERNAME Eq \"a\"").terms, [user_name("a")]);
         assert_eq!(users("id eq \"nonsense\"").terms, [Term::Nothing]);
         let group = pushdown(
             &parse("id eq \"x\" and members eq \"y\"").unwrap(),
@@ -182,17 +219,31 @@ mod tests {
             );
         }
         for text in [
-            "userName sw \"a\"",
+            "userName co \"a\"",
+            "userName eq \"a\" or title eq \"b\"",
             "not (userName eq \"a\")",
             "userName eq \"\"",
         ] {
-            assert_eq!(users(text), unanswered(), "{text}");
+            assert_eq!(users(text), UNANSWERED, "{text}");
         }
+    }
+
+    #[test]
+    fn ranges_and_alternatives_are_answered_by_indexes() {
+        let split = users("userName sw \"A\" or (externalId ge \"B\" and displayName lt \"C\")");
+        assert!(split.is_exact);
+        let starts = Term::Key(Key::UserName, Test::StartsWith("a".to_owned()));
+        let from = Term::Key(Key::ExternalId, Test::GreaterOrEqual("B".to_owned()));
+        let below = Term::Key(Key::DisplayName, Test::Less("c".to_owned()));
+        assert_eq!(
+            split.terms,
+            [Term::Any(vec![vec![starts], vec![from, below]])]
+        );
     }
 
     #[test]
     fn a_qualified_name_is_the_same_attribute() {
         let split = users("urn:ietf:params:scim:schemas:core:2.0:User:userName eq \"a\"");
-        assert_eq!(split.terms, [Term::UserName("a".to_owned())]);
+        assert_eq!(split.terms, [user_name("a")]);
     }
 }

@@ -17,6 +17,9 @@ const CONFIG_URN: &str = "urn:ietf:params:scim:schemas:core:2.0:ServiceProviderC
 /// The most resources that one answer holds.
 pub const RESULTS_MAX: u32 = 1_000;
 
+/// How many resources a page has if the client does not say.
+pub const PAGE_SIZE_DEFAULT: u32 = 100;
+
 /// The most operations of one Bulk or PATCH request.
 pub const OPERATIONS_MAX: usize = 1_000;
 
@@ -135,14 +138,21 @@ pub fn service_provider_config(base_url: &str) -> Value {
         "schemas": [CONFIG_URN],
         "patch": {"supported": true},
         "bulk": {
-            "supported": false,
+            "supported": true,
             "maxOperations": OPERATIONS_MAX,
             "maxPayloadSize": PAYLOAD_BYTES_MAX,
         },
         "filter": {"supported": true, "maxResults": RESULTS_MAX},
         "changePassword": {"supported": false},
-        "sort": {"supported": false},
-        "etag": {"supported": false},
+        "sort": {"supported": true},
+        "etag": {"supported": true},
+        "pagination": {
+            "cursor": true,
+            "index": true,
+            "defaultPaginationMethod": "index",
+            "defaultPageSize": PAGE_SIZE_DEFAULT,
+            "maxPageSize": RESULTS_MAX,
+        },
         "authenticationSchemes": [{
             "type": "oauthbearertoken",
             "name": "OAuth Bearer Token",

@@ -16,6 +16,8 @@ pub mod enterprise_user;
 pub mod group;
 pub mod user;
 
+use crate::directories::query::ResourceKind;
+
 pub use attribute::{Attribute, AttributeType, Mutability, Returned, Uniqueness};
 
 /// A URN and the attributes it stands for.
@@ -91,6 +93,15 @@ impl ResourceType {
         match self {
             Self::User => USER,
             Self::Group => &[],
+        }
+    }
+}
+
+impl From<ResourceType> for ResourceKind {
+    fn from(resource: ResourceType) -> Self {
+        match resource {
+            ResourceType::User => Self::User,
+            ResourceType::Group => Self::Group,
         }
     }
 }

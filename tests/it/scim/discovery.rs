@@ -21,7 +21,10 @@ async fn the_discovery_documents_are_there_with_their_places(app: TestApp) {
         assert!(!answer.text().contains("null"), "{}", answer.text());
     }
     assert_eq!(config.json()["patch"]["supported"], true);
-    assert_eq!(config.json()["bulk"]["supported"], false);
+    for feature in ["bulk", "filter", "sort", "etag"] {
+        assert_eq!(config.json()[feature]["supported"], true, "{feature}");
+    }
+    assert_eq!(config.json()["pagination"]["cursor"], true);
     assert_eq!(schemas.json()["totalResults"], 3);
     assert_eq!(types.json()["totalResults"], 2);
     for list in [schemas.json(), types.json()] {
@@ -58,4 +61,8 @@ async fn discovery_ignores_what_is_asked_in_the_query(app: TestApp) {
         .await;
 
     assert_eq!(all.expect(200)["itemsPerPage"], 3);
+
+    // Whoever sends a filter would take the answer for filtered (RFC 7644 section 4).
+    let filtered = idp.get("/Schemas", &[("filter", "id eq \"x\"")]).await;
+    filtered.expect_error(403, "");
 }

@@ -167,16 +167,18 @@ async fn what_does_not_exist_is_404_and_what_cannot_be_done_is_405(app: TestApp)
         "/Users/x",
         "/Groups/x",
         "/Users/01912345-0000-7000-8000-000000000000",
-        "/Me",
         "/Nothing",
-        "",
         "/Schemas/urn:x",
         "/ResourceTypes/Device",
     ] {
         idp.raw("GET", path, &[], None).await.expect_error(404, "");
     }
+    idp.raw("GET", "/Me", &[], None).await.expect_error(501, "");
     let user = format!("/Users/{id}");
     for (method, path) in [
+        ("GET", "/Bulk"),
+        ("GET", "/Users/.search"),
+        ("POST", ""),
         ("PUT", "/Users"),
         ("PATCH", "/Users"),
         ("DELETE", "/Users"),

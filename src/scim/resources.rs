@@ -1,0 +1,307 @@
+//! Users and groups as SCIM sees them: the same few things are done with both, alone or in Bulk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::caller::Caller;
+use super::http::{Refusal, missing, refuse};
+use super::patch::{self, MemberChange, members, operation};
+use super::render::{self, GroupRef, Meta};
+use super::schema::ResourceType;
+use super::schema::document::{self, MemberValue};
+use super::version::{self, Conditions};
+use crate::clock;
+use crate::directories::group::{self, Group};
+use crate::directories::membership::{self, Change, Member, MemberTest};
+use crate::directories::query::Row;
+use crate::directories::user::{self, User};
+use crate::ids::ResourceId;
+
+/// A resource with what is shown beside its document; a group's members are rows of their own.
+#[derive(Clone, Debug)]
+pub(super) enum Resource {
+    /// A user, and the groups that it is in.
+    User(User, Vec<GroupRef>),
+    /// A group.
+    Group(Group),
+}
+
+impl Resource {
+    pub(super) fn kind(&self) -> ResourceType {
+        match self {
+            Self::User(..) => ResourceType::User,
+            Self::Group(_) => ResourceType::Group,
+        }
+    }
+
+    pub(super) fn id(&self) -> ResourceId {
+        match self {
+            Self::User(user, _) => user.row.id,
+            Self::Group(group) => group.row.id,
+        }
+    }
+
+    /// Its entity tag, and `meta.version`.
+    pub(super) fn tag(&self) -> String {
+        match self {
+            Self::User(user, groups) => version::tag(user.row.version, groups),
+            Self::Group(group) => version::tag(group.row.version, &[]),
+        }
+    }
+
+    /// Its URL, and `meta.location`.
+    pub(super) fn location(&self, caller: &Caller) -> String {
+        location(caller, self.kind(), self.id())
+    }
+
+    /// All that it shows but the members of a group.
+    pub(super) fn whole(&self, caller: &Caller) -> Map<String, Value> {
+        let (created_at, updated_at) = match self {
+            Self::User(user, _) => (user.row.created_at, user.row.updated_at),
+            Self::Group(group) => (group.row.created_at, group.row.updated_at),
+        };
+        let meta = Meta {
+            location: &self.location(caller),
+            created: &clock::text(created_at),
+            last_modified: &clock::text(updated_at),
+            version: &self.tag(),
+        };
+        let id = self.id().to_string();
+        match self {
+            Self::User(user, groups) => render::user(&id, &user.document, groups, &meta),
+            Self::Group(group) => render::group(&id, &group.document, None, &meta),
+        }
+    }
+}
+
+/// The URL of a resource.
+pub(super) fn location(caller: &Caller, kind: ResourceType, id: ResourceId) -> String {
+    format!("{}/{}/{id}", caller.base_url, kind.endpoint())
+}
+
+/// Reads an id from a URL; one that is none of ours names nobody.
+pub(super) fn id_of(kind: ResourceType, text: &str) -> Result<ResourceId, Refusal> {
+    ResourceId::parse(text).ok_or_else(|| missing(kind))
+}
+
+/// Makes resources of rows, with the groups of users if they are wanted.
+pub(super) async fn complete(
+    caller: &Caller,
+    rows: Vec<Row>,
+    with_groups: bool,
+) -> Result<Vec<Resource>, Refusal> {
+    let members = rows.iter().filter_map(|row| match row {
+        Row::User(user, true) => Some(user.id),
+        Row::User(_, false) | Row::Group(_) => None,
+    });
+    let members: Vec<ResourceId> = members.filter(|_| with_groups).collect();
+    let mut groups = groups_of(caller, &members).await?;
+    let resources = rows.into_iter().map(|row| {
+        Ok(match row {
+            Row::User(row, _) => {
+                let groups = groups.remove(&row.id).unwrap_or_default();
+                Resource::User(User::from_row(row)?, groups)
+            }
+            Row::Group(row) => Resource::Group(Group::from_row(row)?),
+        })
+    });
+    resources.collect()
+}
+
+/// The groups of users, as their read-only attribute shows them.
+async fn groups_of(
+    caller: &Caller,
+    ids: &[ResourceId],
+) -> Result<HashMap<ResourceId, Vec<GroupRef>>, Refusal> {
+    let mut groups: HashMap<ResourceId, Vec<GroupRef>> = HashMap::new();
+    if ids.is_empty() {
+        return Ok(groups);
+    }
+    let store = &caller.context.store;
+    let rows = membership::groups_of(store.reader(), caller.directory_id(), ids).await?;
+    for (user_id, row) in rows {
+        let group = Group::from_row(row)?;
+        groups.entry(user_id).or_default().push(GroupRef {
+            value: group.row.id.to_string(),
+            display: group.name().to_owned(),
+            location: location(caller, ResourceType::Group, group.row.id),
+        });
+    }
+    Ok(groups)
+}
+
+async fn with_groups(caller: &Caller, user: User) -> Result<Resource, Refusal> {
+    let mut groups = groups_of(caller, &[user.row.id]).await?;
+    let groups = groups.remove(&user.row.id).unwrap_or_default();
+    Ok(Resource::User(user, groups))
+}
+
+/// Makes a resource of a POST's body, under a new id.
+pub(super) async fn create(
+    caller: &Caller,
+    kind: ResourceType,
+    id: ResourceId,
+    body: Map<String, Value>,
+) -> Result<Resource, Refusal> {
+    let document::Incoming { document, members } = document::read(kind, body)?;
+    let (store, directory_id) = (&caller.context.store, caller.directory_id());
+    let created = match kind {
+        ResourceType::User => user::create(store, directory_id, caller.actor, id, document)
+            .await
+            .map(|user| Resource::User(user, Vec::new())),
+        ResourceType::Group => {
+            let members = known(members.unwrap_or_default());
+            group::create(store, directory_id, caller.actor, id, document, members)
+                .await
+                .map(Resource::Group)
+        }
+    };
+    created.map_err(|error| refuse(kind, error))
+}
+
+/// Puts a PUT's body in the place of a resource.
+pub(super) async fn replace(
+    caller: &Caller,
+    kind: ResourceType,
+    id: ResourceId,
+    conditions: Conditions,
+    body: Map<String, Value>,
+) -> Result<Resource, Refusal> {
+    let document::Incoming { document, members } = document::read(kind, body)?;
+    match kind {
+        ResourceType::User => {
+            let change: user::Change = Arc::new(move |user| {
+                conditions.check_write(user.row.version)?;
+                Ok(document.clone())
+            });
+            modify_user(caller, id, change).await
+        }
+        ResourceType::Group => {
+            let change: group::Change = Arc::new(move |group| {
+                conditions.check_write(group.row.version)?;
+                Ok(document.clone())
+            });
+            let members = Change::Replace(known(members.unwrap_or_default()));
+            modify_group(caller, id, change, vec![members]).await
+        }
+    }
+}
+
+/// Applies a PATCH's body to a resource.
+pub(super) async fn patch(
+    caller: &Caller,
+    kind: ResourceType,
+    id: ResourceId,
+    conditions: Conditions,
+    body: Map<String, Value>,
+) -> Result<Resource, Refusal> {
+    let operations = operation::read(body)?;
+    match kind {
+        ResourceType::User => {
+            let change: user::Change = Arc::new(move |user| {
+                conditions.check_write(user.row.version)?;
+                let id = user.row.id.to_string();
+                let context = patch::Context { id: &id };
+                Ok(patch::apply(kind, &user.document, &operations, &context)?)
+            });
+            modify_user(caller, id, change).await
+        }
+        ResourceType::Group => {
+            let patch = members::group(operations)?;
+            let members = patch.members.into_iter().map(change_of).collect();
+            let operations = patch.document;
+            let change: group::Change = Arc::new(move |group| {
+                conditions.check_write(group.row.version)?;
+                let id = group.row.id.to_string();
+                let context = patch::Context { id: &id };
+                Ok(patch::apply(kind, &group.document, &operations, &context)?)
+            });
+            modify_group(caller, id, change, members).await
+        }
+    }
+}
+
+async fn modify_user(
+    caller: &Caller,
+    id: ResourceId,
+    change: user::Change,
+) -> Result<Resource, Refusal> {
+    let (store, directory_id) = (&caller.context.store, caller.directory_id());
+    let user = user::modify(store, directory_id, caller.actor, id, change)
+        .await
+        .map_err(|error| refuse(ResourceType::User, error))?;
+    with_groups(caller, user).await
+}
+
+async fn modify_group(
+    caller: &Caller,
+    id: ResourceId,
+    change: group::Change,
+    members: Vec<Change>,
+) -> Result<Resource, Refusal> {
+    let (store, directory_id) = (&caller.context.store, caller.directory_id());
+    group::modify(store, directory_id, caller.actor, id, change, members)
+        .await
+        .map(Resource::Group)
+        .map_err(|error| refuse(ResourceType::Group, error))
+}
+
+/// Deletes a resource.
+pub(super) async fn delete(
+    caller: &Caller,
+    kind: ResourceType,
+    id: ResourceId,
+    conditions: Conditions,
+) -> Result<(), Refusal> {
+    let (store, directory_id) = (&caller.context.store, caller.directory_id());
+    let deleted = match kind {
+        ResourceType::User => {
+            let check: user::Check =
+                Arc::new(move |user| Ok(conditions.check_write(user.row.version)?));
+            user::delete(store, directory_id, caller.actor, id, check).await
+        }
+        ResourceType::Group => {
+            let check: group::Check =
+                Arc::new(move |group| Ok(conditions.check_write(group.row.version)?));
+            group::delete(store, directory_id, caller.actor, id, check).await
+        }
+    };
+    deleted.map_err(|error| refuse(kind, error))
+}
+
+/// The members that could be ours; an id that is none of ours names nobody and is left out.
+fn known(members: Vec<MemberValue>) -> Vec<Member> {
+    members
+        .into_iter()
+        .filter_map(|member| {
+            Some(Member {
+                user_id: ResourceId::parse(&member.value)?,
+                display: member.display,
+            })
+        })
+        .collect()
+}
+
+fn change_of(change: MemberChange) -> Change {
+    match change {
+        MemberChange::Add(members) => Change::Add(known(members)),
+        MemberChange::Remove(ids) => {
+            Change::Remove(ids.iter().filter_map(|id| ResourceId::parse(id)).collect())
+        }
+        MemberChange::RemoveAll => Change::Replace(Vec::new()),
+        MemberChange::Replace(members) => Change::Replace(known(members)),
+        MemberChange::RemoveMatching(filter) => {
+            let test: MemberTest = Arc::new(move |member| {
+                let element = json!({
+                    "value": member.user_id.to_string(),
+                    "type": "User",
+                    "display": member.display,
+                });
+                members::matches(&filter, &element)
+            });
+            Change::RemoveMatching(test)
+        }
+    }
+}
