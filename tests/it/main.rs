@@ -19,6 +19,7 @@ mod api;
 mod architecture;
 mod cli;
 mod crash;
+mod dialogues;
 mod events;
 mod grouping;
 mod isolation;
