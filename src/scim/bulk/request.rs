@@ -178,11 +178,14 @@ fn fault_of(draft: &Draft) -> Option<ScimError> {
             "A POST in a Bulk request needs a 'bulkId'.",
         ));
     }
-    let parts = split(&draft.path);
-    match (method, parts) {
+    match (method, split(&draft.path)) {
+        (_, None) => Some(ScimError::not_found(
+            "There is no such endpoint. 'path' begins with /Users or /Groups.",
+        )),
         (Method::Post, Some((_, None)))
         | (Method::Put | Method::Patch | Method::Delete, Some((_, Some(_)))) => None,
-        _ => Some(wrong_path()),
+        (Method::Post, Some((_, Some(_))))
+        | (Method::Put | Method::Patch | Method::Delete, Some((_, None))) => Some(wrong_path()),
     }
 }
 

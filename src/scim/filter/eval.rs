@@ -5,7 +5,8 @@
 //! type forbids is `invalidFilter`, and [`check`] finds it without any document, so the answer does
 //! not depend on who is in the directory.
 //!
-//! - An attribute that nobody knows has no value: it matches nothing, and is not present.
+//! - An attribute that nobody knows has no value: it matches nothing, and is not present. Those of an
+//!   extension that is kept without knowing it are compared by the type of the literal.
 //! - A complex attribute stands for its `value` (`emails co "x"`, `manager eq "26"`).
 //! - A multi-valued attribute matches when one of its elements does.
 //! - `ne` is true of an attribute without a value; `eq null` is the opposite of `pr`.
@@ -79,6 +80,43 @@ impl Scope {
         }
     }
 
+    /// The values of an attribute of an extension that is kept without knowing its attributes; `None`
+    /// if the path names something else.
+    fn find_foreign<'v>(
+        self,
+        path: &AttributePath,
+        parts: &'v Map<String, Value>,
+    ) -> Option<Vec<&'v Value>> {
+        let named = |map: &'v Map<String, Value>, name: &str| {
+            map.iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
+        };
+        let found = match self {
+            Self::Parts(_) => return None,
+            Self::Resource(resource) => match resolve(resource, path) {
+                Resolved::Foreign(urn) => named(parts, &urn),
+                Resolved::ForeignAttribute(path) => path
+                    .schema
+                    .as_ref()
+                    .and_then(|urn| named(parts, urn)?.as_object())
+                    .and_then(|extension| named(extension, &path.name)),
+                Resolved::Attribute(_) | Resolved::Schema(_) | Resolved::Unknown => return None,
+            },
+        };
+        let elements: Vec<&Value> = match found {
+            Some(Value::Array(items)) => items.iter().collect(),
+            Some(one) => vec![one],
+            None => Vec::new(),
+        };
+        let part = path.sub.as_deref().unwrap_or("value");
+        let values = elements.into_iter().filter_map(|element| match element {
+            Value::Object(inner) => named(inner, part).or(path.sub.is_none().then_some(element)),
+            other => path.sub.is_none().then_some(other),
+        });
+        Some(values.collect())
+    }
+
     /// The extension that a name stands for as a whole.
     fn find_extension(self, path: &AttributePath) -> Option<&'static Schema> {
         let Self::Resource(resource) = self else {
@@ -88,6 +126,19 @@ impl Scope {
             return None;
         };
         (schema.urn != resource.core().urn).then_some(schema)
+    }
+}
+
+/// An attribute of an extension that nobody has described is of whatever type it is compared with; its
+/// texts are compared without case, as texts are unless a schema says otherwise.
+fn foreign(literal: &Literal) -> &'static Attribute {
+    static TEXT: Attribute = Attribute::undescribed(AttributeType::String);
+    static NUMBER: Attribute = Attribute::undescribed(AttributeType::Decimal);
+    static BOOLEAN: Attribute = Attribute::undescribed(AttributeType::Boolean);
+    match literal {
+        Literal::Text(_) | Literal::Null => &TEXT,
+        Literal::Number(_) => &NUMBER,
+        Literal::Boolean(_) => &BOOLEAN,
     }
 }
 
@@ -176,13 +227,22 @@ fn holds(filter: &Filter, scope: Scope, parts: &Map<String, Value>) -> bool {
         Filter::Not(inner) => !holds(inner, scope, parts),
         Filter::Present { path } => match scope.find(path) {
             Some(target) => is_present(target, parts),
-            None => scope
-                .find_extension(path)
-                .is_some_and(|schema| parts.contains_key(schema.urn)),
+            None => match scope.find_extension(path) {
+                Some(schema) => parts.contains_key(schema.urn),
+                None => {
+                    let found = scope.find_foreign(path, parts).unwrap_or_default();
+                    found.into_iter().any(is_filled)
+                }
+            },
         },
-        Filter::Compare { path, op, value } => scope.find(path).is_some_and(|target| {
-            leaf(target).is_some_and(|leaf| compares(leaf, &values(target, parts), *op, value))
-        }),
+        Filter::Compare { path, op, value } => match scope.find(path) {
+            Some(target) => {
+                leaf(target).is_some_and(|leaf| compares(leaf, &values(target, parts), *op, value))
+            }
+            None => scope
+                .find_foreign(path, parts)
+                .is_some_and(|found| compares(foreign(value), &found, *op, value)),
+        },
         Filter::ValuePath { path, filter } => scope.find(path).is_some_and(|target| {
             let inner = Scope::Parts(target.attribute);
             let mut elements = elements(target, parts).filter_map(Value::as_object);

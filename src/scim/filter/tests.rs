@@ -32,6 +32,12 @@ fn document() -> Map<String, Value> {
             "employeeNumber": "701984",
             "manager": {"value": "26118915", "displayName": "John"},
         },
+        "urn:acme:hr:2.0:User": {
+            "badge": "B-17",
+            "level": 7,
+            "remote": false,
+            "desks": [{"floor": "3", "value": "3-12"}, {"floor": "4", "value": "4-01"}],
+        },
     });
     value.as_object().unwrap().clone()
 }
@@ -213,6 +219,34 @@ fn booleans_dates_and_numbers_compare_by_value() {
         assert!(found(text), "{text}");
     }
     assert!(!found("meta.lastModified lt \"2011-05-13T04:42:34Z\""));
+}
+
+#[test]
+fn attributes_of_unknown_extensions_are_compared_by_the_type_of_the_literal() {
+    let of = |test: &str| found(&format!("urn:acme:hr:2.0:User:{test}"));
+    for test in [
+        "badge eq \"b-17\"",
+        "BADGE sw \"B\"",
+        "badge pr",
+        "level gt 6",
+        "level eq 7.0",
+        "remote eq false",
+        "desks eq \"4-01\"",
+        "desks.floor eq \"3\"",
+        "nothing ne \"x\"",
+    ] {
+        assert!(of(test), "{test}");
+    }
+    for test in [
+        "badge eq 7",
+        "level eq \"7\"",
+        "remote eq true",
+        "desks.floor eq \"5\"",
+        "nothing pr",
+        "nothing eq \"x\"",
+    ] {
+        assert!(!of(test), "{test}");
+    }
 }
 
 #[test]

@@ -201,6 +201,11 @@ impl Attribute {
         }
     }
 
+    /// An attribute that no schema describes.
+    pub(in crate::scim) const fn undescribed(kind: AttributeType) -> Self {
+        Self::new("", kind, "")
+    }
+
     /// An object of the given parts.
     pub(super) const fn complex(
         name: &'static str,
