@@ -4,4 +4,5 @@ mod discovery;
 mod errors;
 mod groups;
 mod lists;
+mod streaming;
 mod users;
