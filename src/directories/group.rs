@@ -65,7 +65,7 @@ impl UseCase for Create {
             display_name_key: profile.display_name_key,
             external_id: profile.external_id,
             identity_key: profile.identity_key,
-            document: json::canonical(&Value::Object(self.document.clone())),
+            document: Value::Object(self.document.clone()).to_string(),
             version: 1,
             created_at: tx.now(),
             updated_at: tx.now(),
@@ -153,7 +153,7 @@ async fn rewrite(
         display_name_key: profile.display_name_key,
         external_id: profile.external_id,
         identity_key: profile.identity_key,
-        document: json::canonical(&Value::Object(document.clone())),
+        document: Value::Object(document.clone()).to_string(),
         version: old.row.version + 1,
         updated_at: tx.now(),
         ..old.row.clone()

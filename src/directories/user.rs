@@ -15,7 +15,6 @@ use super::{Actor, Document, directory, membership};
 use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryId, DirectoryUserId, OrganizationId, ResourceId};
-use crate::json;
 use crate::storage::counts::Difference;
 use crate::storage::tables::{directories, user_emails, users};
 use crate::storage::{Lane, Store, UseCase, WriteTx, insert_new};
@@ -66,7 +65,7 @@ impl UseCase for Create {
             email_key: profile.email_key.clone(),
             display_name_key: profile.display_name_key.clone(),
             active: profile.is_active,
-            document: json::canonical(&Value::Object(self.document.clone())),
+            document: Value::Object(self.document.clone()).to_string(),
             version: 1,
             created_at: tx.now(),
             updated_at: tx.now(),
@@ -135,7 +134,7 @@ impl UseCase for Modify {
             email_key: profile.email_key.clone(),
             display_name_key: profile.display_name_key.clone(),
             active: profile.is_active,
-            document: json::canonical(&Value::Object(document.clone())),
+            document: Value::Object(document.clone()).to_string(),
             version: old.row.version + 1,
             updated_at: tx.now(),
             ..old.row.clone()

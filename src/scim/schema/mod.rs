@@ -346,6 +346,9 @@ fn ends_in_version(urn: &str) -> bool {
 }
 
 #[cfg(test)]
+mod rfc_tests;
+
+#[cfg(test)]
 mod tests {
     use super::{AttributePath, Resolved, ResourceType, find_attribute, resolve_text};
 

@@ -1,5 +1,6 @@
 //! The SCIM endpoints as identity providers use them.
 
+mod attributes;
 mod discovery;
 mod errors;
 mod groups;
