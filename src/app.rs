@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::{NormalizePath, from_fn};
+use actix_web::middleware::{Compress, NormalizePath, from_fn};
 use actix_web::web::Data;
 use actix_web::{App, HttpResponse, HttpServer};
 use anyhow::{Context as _, bail};
@@ -29,7 +29,8 @@ use crate::outbound::{AddressPolicy, TimeLimits, WebhookClient};
 use crate::secrets::MasterKey;
 use crate::storage::schema::{self, State};
 use crate::storage::{Opener, Store};
-use crate::web::front;
+use crate::web::connections::Connections;
+use crate::web::front::{self, Refused};
 use crate::web::peer::TrustedProxies;
 use crate::webhooks::driver;
 use crate::{api, jobs, scim};
@@ -270,21 +271,29 @@ fn serve(
     listener: TcpListener,
 ) -> anyhow::Result<ServerHandle> {
     let context = Data::new(running.context.clone());
-    let proxies = Data::new(TrustedProxies(config.trusted_proxies.clone()));
+    let limits = Data::from(Arc::clone(&running.context.limits));
+    let proxies = TrustedProxies(config.trusted_proxies.clone());
+    let connections = Connections::new(config.limits.connections_per_address, proxies.clone());
+    let proxies = Data::new(proxies);
     let scim = scim::routes::shared();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(context.clone())
+            .app_data(limits.clone())
             .app_data(scim.clone())
             .app_data(proxies.clone())
             .wrap(NormalizePath::trim())
-            .wrap(from_fn(front::handle))
+            .wrap(Compress::default())
+            .wrap(from_fn(|request, next| {
+                front::handle(request, next, refuse)
+            }))
             .route("/livez", actix_web::web::get().to(livez))
             .route("/readyz", actix_web::web::get().to(readyz))
             .configure(scim::routes::configure)
             .configure(api::routes::configure)
             .default_service(actix_web::web::to(api::routes::not_found))
     })
+    .on_connect(move |connection, extensions| connections.accept(connection, extensions))
     .workers(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
     .max_connections(CONNECTIONS_MAX)
     .client_request_timeout(HEAD_TIMEOUT)
@@ -303,6 +312,15 @@ fn serve(
         }
     });
     Ok(handle)
+}
+
+/// What is refused before it has a handler is answered in the form of whoever would have had it.
+fn refuse(path: &str, refused: Refused) -> HttpResponse {
+    if path == "/scim" || path.starts_with("/scim/") {
+        scim::routes::refuse(refused)
+    } else {
+        api::routes::refuse(refused)
+    }
 }
 
 /// The process is alive.

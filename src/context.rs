@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::outbound::AddressPolicy;
 use crate::secrets::MasterKey;
 use crate::storage::Store;
+use crate::storage::tables::directories;
 
 /// What every request handler has at hand.
 #[derive(Clone)]
@@ -38,8 +39,18 @@ impl std::fmt::Debug for Context {
 
 impl Context {
     /// The base URL of a directory's SCIM endpoint, without a slash at its end.
-    pub fn scim_base_url(&self, external_key: &str) -> String {
+    ///
+    /// Of the addresses at which the directory answers, its host name goes first, then its label. A host
+    /// name leads to the same front door as the public URL: by the same scheme and port.
+    pub fn scim_base_url(&self, directory: &directories::Model) -> String {
+        if let Some(host_name) = &directory.host_name {
+            let scheme = self.public_url.scheme();
+            let port = self.public_url.port();
+            let port = port.map_or_else(String::new, |port| format!(":{port}"));
+            return format!("{scheme}://{host_name}{port}/scim/v2");
+        }
         let root = self.public_url.as_str().trim_end_matches('/');
-        format!("{root}/scim/v2/{external_key}")
+        let segment = directory.label.as_ref().unwrap_or(&directory.external_key);
+        format!("{root}/scim/v2/{segment}")
     }
 }

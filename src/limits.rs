@@ -1,13 +1,16 @@
-//! How much anybody may ask for: rates per directory, per key, and of failed authentications.
+//! How much anybody may ask for: rates per directory, per key, and of failed authentications; sizes; and
+//! how much may be under way at once.
 //!
 //! The limits are per node and in memory. A failed authentication counts per address *and* directory,
 //! because providers share addresses among tenants, and it never refuses a valid token.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config;
 use crate::ids::{ApiKeyId, DirectoryId};
@@ -21,6 +24,10 @@ pub struct Limits {
     scim: Rate<DirectoryId>,
     api: Rate<ApiKeyId>,
     failures: Rate<(String, String)>,
+    /// A permit for each byte that bodies may have together.
+    bodies: Arc<Semaphore>,
+    /// How many bytes the path and the query of a request may have.
+    pub request_target_bytes: usize,
     /// How many bytes the body of a SCIM request about users may have.
     pub scim_user_body_bytes: usize,
     /// How many bytes the body of a SCIM request about groups may have.
@@ -37,6 +44,8 @@ impl Limits {
             scim: Rate::per_second(settings.scim_requests_per_second, scim_burst),
             api: Rate::per_second(settings.api_requests_per_second, 0),
             failures: Rate::per_minute(settings.failed_auth_per_minute),
+            bodies: Arc::new(Semaphore::new(settings.bodies_in_flight_bytes)),
+            request_target_bytes: settings.request_target_bytes,
             scim_user_body_bytes: settings.scim_user_body_bytes,
             scim_group_body_bytes: settings.scim_group_body_bytes,
             api_body_bytes: settings.api_body_bytes,
@@ -67,6 +76,13 @@ impl Limits {
         // The directory is what a stranger wrote into a URL; no more of it is kept than a key is long.
         let directory = directory.chars().take(DIRECTORY_CHARS_MAX).collect();
         self.failures.check(&(address.to_owned(), directory))
+    }
+
+    /// Makes room for a body beside those that are there, until the permit is dropped; `None` if there
+    /// is no room.
+    pub fn room_for_body(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).ok()?;
+        Arc::clone(&self.bodies).try_acquire_many_owned(bytes).ok()
     }
 
     /// Forgets who has not asked for long.

@@ -19,6 +19,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in [
             directories(),
+            directory_addresses(),
             directory_activity(),
             scim_tokens(),
             users(manager),
@@ -42,6 +43,7 @@ impl MigrationTrait for Migration {
         for plain in [
             index("directories", &["organization_id"]),
             index("directories", &["state"]),
+            index("directory_addresses", &["directory_id"]),
             index("scim_tokens", &["directory_id"]),
             index("users", &["directory_id", "external_id"]),
             index("users", &["directory_id", "email_key"]),
@@ -64,6 +66,7 @@ impl MigrationTrait for Migration {
             "users",
             "scim_tokens",
             "directory_activity",
+            "directory_addresses",
             "directories",
         ] {
             manager
@@ -74,11 +77,14 @@ impl MigrationTrait for Migration {
     }
 }
 
+/// `label` and `host_name` are the ones in use now; `directory_addresses` holds whatever opens.
 fn directories() -> TableCreateStatement {
     table_with_times("directories")
         .col(pk_uuid("id"))
         .col(uuid("organization_id"))
         .col(string("external_key"))
+        .col(string_null("label"))
+        .col(string_null("host_name"))
         .col(string("name"))
         .col(string("kind"))
         .col(string("state"))
@@ -87,6 +93,24 @@ fn directories() -> TableCreateStatement {
             "directories",
             &["organization_id"],
             "organizations",
+            &["id"],
+        ))
+        .take()
+}
+
+/// What a directory is called in URLs: its external key, its labels, former ones included, and its host
+/// name. Only host names have a dot; one key over all of them makes each name one directory's.
+fn directory_addresses() -> TableCreateStatement {
+    Table::create()
+        .table("directory_addresses")
+        .col(string("address"))
+        .col(uuid("directory_id"))
+        .col(timestamp_with_time_zone("created_at"))
+        .primary_key(&mut primary_key(&["address"]))
+        .foreign_key(&mut foreign_key(
+            "directory_addresses",
+            &["directory_id"],
+            "directories",
             &["id"],
         ))
         .take()

@@ -3,11 +3,12 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Problem;
 use super::read::{check_name, field_error};
+use super::{FieldError, Problem};
 use crate::clock;
 use crate::context::Context;
-use crate::directories::directory::{self, KINDS, NewDirectory, State};
+use crate::directories::address::{self, Address, Malformed};
+use crate::directories::directory::{self, Change, Changes, Error, KINDS, NewDirectory, State};
 use crate::ids::{DirectoryId, OrganizationId};
 use crate::storage::newest_sequence;
 use crate::storage::tables::directories;
@@ -48,15 +49,9 @@ pub async fn create(context: &Context, request: CreateDirectory) -> Result<Value
         name: request.name,
         kind,
     };
-    let created =
-        directory::create(&context.store, directory)
-            .await
-            .map_err(|error| match error {
-                directory::Error::NoOrganization(id) => {
-                    Problem::not_found("Organization", &id.to_string())
-                }
-                directory::Error::Storage(error) => error.into(),
-            })?;
+    let created = directory::create(&context.store, directory)
+        .await
+        .map_err(problem)?;
     view(context, &created).await
 }
 
@@ -67,6 +62,117 @@ pub async fn create(context: &Context, request: CreateDirectory) -> Result<Value
 pub async fn show(context: &Context, id: &str) -> Result<Value, Problem> {
     let found = find(context, id).await?;
     view(context, &found).await
+}
+
+/// What `PATCH /admin/v1/directories/{id}` takes. A name that it does not know is refused, since a slip
+/// would otherwise change nothing and look like a success.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigureDirectory {
+    /// Its name.
+    #[serde(default)]
+    pub name: Change<String>,
+    /// Its label; former ones keep answering.
+    #[serde(default)]
+    pub label: Change<String>,
+    /// The host name of its own.
+    #[serde(default)]
+    pub host_name: Change<String>,
+}
+
+/// Changes those settings of a directory that the request names.
+///
+/// # Errors
+/// A field is invalid, an address is taken, or there is no such directory.
+pub async fn configure(
+    context: &Context,
+    id: &str,
+    request: ConfigureDirectory,
+) -> Result<Value, Problem> {
+    let changes = check(context, request)?;
+    let found = find(context, id).await?;
+    let configured = directory::configure(&context.store, found.id, changes)
+        .await
+        .map_err(problem)?;
+    view(context, &configured).await
+}
+
+fn check(context: &Context, request: ConfigureDirectory) -> Result<Changes, Problem> {
+    let mut errors = Vec::new();
+    let name = match request.name {
+        Change::Keep => None,
+        Change::Clear => Some(String::new()),
+        Change::To(name) => Some(name),
+    };
+    if let Some(name) = &name {
+        check_name("name", name, &mut errors);
+    }
+    let label = check_address("label", request.label, Address::label, &mut errors);
+    let host_name = check_address(
+        "host_name",
+        request.host_name,
+        Address::host_name,
+        &mut errors,
+    );
+    if let Change::To(host_name) = &host_name
+        && context.public_url.host_str() == Some(host_name.as_str())
+    {
+        errors.push(field_error(
+            "host_name",
+            "must not be the host of the public URL",
+        ));
+    }
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    Ok(Changes {
+        name,
+        label,
+        host_name,
+    })
+}
+
+fn check_address(
+    field: &str,
+    change: Change<String>,
+    read: fn(&str) -> Result<Address, Malformed>,
+    errors: &mut Vec<FieldError>,
+) -> Change<Address> {
+    match change {
+        Change::Keep => Change::Keep,
+        Change::Clear => Change::Clear,
+        Change::To(text) => match read(&text) {
+            Ok(address) => Change::To(address),
+            Err(malformed) => {
+                errors.push(field_error(field, malformed.to_string()));
+                Change::Keep
+            }
+        },
+    }
+}
+
+/// Removes a label, in use or a former one: it stops answering.
+///
+/// # Errors
+/// There is no such directory, or it has no such label.
+pub async fn remove_label(context: &Context, id: &str, label: &str) -> Result<(), Problem> {
+    let found = find(context, id).await?;
+    let address = Address::of_segment(label).ok_or_else(|| Problem::not_found("Label", label))?;
+    directory::remove_label(&context.store, found.id, address)
+        .await
+        .map_err(problem)
+}
+
+fn problem(error: Error) -> Problem {
+    match error {
+        Error::NoOrganization(id) => Problem::not_found("Organization", &id.to_string()),
+        Error::NoDirectory(id) => Problem::not_found("Directory", &id.to_string()),
+        Error::NoLabel(label) => Problem::not_found("Label", &label),
+        Error::LabelTaken(_) => Problem::new(409, "label_already_exists", error.to_string()),
+        Error::HostNameTaken(_) => Problem::new(409, "host_name_already_exists", error.to_string()),
+        Error::TooManyLabels => Problem::new(409, "too_many_labels", error.to_string()),
+        Error::Storage(error) => error.into(),
+    }
 }
 
 /// Deletes a directory: its tokens stop working at once, and `dsync.deleted` is its last event.
@@ -93,6 +199,8 @@ pub(super) async fn find(context: &Context, id: &str) -> Result<directories::Mod
 async fn view(context: &Context, row: &directories::Model) -> Result<Value, Problem> {
     let connection = context.store.reader();
     let activity = directory::activity(connection, row.id).await?;
+    let mut former_labels = address::labels(connection, row).await?;
+    former_labels.retain(|label| row.label.as_ref() != Some(label));
     let sequence = newest_sequence(connection, row.id).await?;
     let first_request_at = activity
         .as_ref()
@@ -105,10 +213,13 @@ async fn view(context: &Context, row: &directories::Model) -> Result<Value, Prob
         "id": row.id,
         "organization_id": row.organization_id,
         "external_key": row.external_key,
+        "label": row.label,
+        "former_labels": former_labels,
+        "host_name": row.host_name,
         "name": row.name,
         "type": row.kind,
         "state": row.state,
-        "scim_base_url": context.scim_base_url(&row.external_key),
+        "scim_base_url": context.scim_base_url(row),
         "sequence": sequence,
         "first_request_at": first_request_at,
         "last_request_at": last_request_at,

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::limits;
 use crate::storage;
 use crate::web::body::BodyError;
+use crate::web::front::Refused;
 
 /// What is wrong with one field; SDKs print the code as the requirement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +33,9 @@ pub struct Problem {
     errors: Vec<FieldError>,
     #[serde(skip)]
     retry_after: Option<Duration>,
+    /// Whether the connection ends, because the rest of the request is not read.
+    #[serde(skip)]
+    is_last: bool,
 }
 
 impl std::fmt::Display for Problem {
@@ -55,6 +59,7 @@ impl Problem {
             code,
             errors: Vec::new(),
             retry_after: None,
+            is_last: false,
         }
     }
 
@@ -144,11 +149,32 @@ impl From<sea_orm::DbErr> for Problem {
 
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
-        Self::new(
-            error.status(),
-            "invalid_body",
-            format!("In the request, {error}."),
-        )
+        let code = match error {
+            BodyError::Busy => "unavailable",
+            BodyError::TooLarge(_)
+            | BodyError::TooSlow
+            | BodyError::Broken
+            | BodyError::Encoded
+            | BodyError::NotJson => "invalid_body",
+        };
+        Self {
+            is_last: true,
+            retry_after: error.retry_after(),
+            ..Self::new(error.status(), code, format!("In the request, {error}."))
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let code = match refused {
+            Refused::NotServed => "not_implemented",
+            Refused::TargetTooLong(_) => "uri_too_long",
+        };
+        Self {
+            is_last: true,
+            ..Self::new(refused.status(), code, refused.to_string())
+        }
     }
 }
 
@@ -162,7 +188,7 @@ impl ResponseError for Problem {
         if let Some(wait) = self.retry_after {
             answer.insert_header((header::RETRY_AFTER, limits::retry_after(wait)));
         }
-        if [408, 413].contains(&self.status) {
+        if self.is_last {
             answer.insert_header((header::CONNECTION, "close"));
         }
         answer.json(self)

@@ -18,13 +18,16 @@ pub(super) async fn body<T: DeserializeOwned>(
     payload: Payload,
 ) -> Result<T, Problem> {
     let bytes = web::body::read(request, payload, context.limits.api_body_bytes).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    let unfit = |why: &str| {
+        Problem::new(
+            422,
+            "invalid_request_parameters",
+            format!("The body does not fit: {why}."),
+        )
+    };
+    let read = serde_json::from_slice(&bytes).map_err(|error| {
         if error.is_data() {
-            Problem::new(
-                422,
-                "invalid_request_parameters",
-                format!("The body does not fit: {error}."),
-            )
+            unfit(&error.to_string())
         } else {
             Problem::new(
                 400,
@@ -32,7 +35,12 @@ pub(super) async fn body<T: DeserializeOwned>(
                 format!("The body is not JSON: {error}."),
             )
         }
-    })
+    })?;
+    // Else a list would be taken for the fields in their order.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(unfit("it must be an object"));
+    }
+    Ok(read)
 }
 
 /// The form of a name: some text, not too long, without control characters.

@@ -1,12 +1,13 @@
 //! Which operation answers which URL.
 
-use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post, resource, scope, to};
-use actix_web::{HttpRequest, HttpResponse, Resource};
+use actix_web::web::{Path, Payload, ServiceConfig, delete, get, patch, post, resource, scope, to};
+use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError as _};
 use serde::Deserialize;
 
 use super::caller::Caller;
 use super::endpoints::Events;
 use super::{Problem, api_keys, directories, endpoints, organizations, read, tokens};
+use crate::web::front::Refused;
 
 type Answer = Result<HttpResponse, Problem>;
 
@@ -24,7 +25,12 @@ pub fn configure(config: &mut ServiceConfig) {
                 .service(
                     endpoint("/directories/{id}")
                         .route(get().to(show_directory))
+                        .route(patch().to(configure_directory))
                         .route(delete().to(delete_directory)),
+                )
+                .service(
+                    endpoint("/directories/{id}/labels/{label}")
+                        .route(delete().to(remove_directory_label)),
                 )
                 .service(
                     endpoint("/directories/{id}/tokens")
@@ -67,6 +73,11 @@ pub async fn not_found(request: HttpRequest) -> Answer {
     ))
 }
 
+/// Answers what is refused before it has a handler.
+pub fn refuse(refused: Refused) -> HttpResponse {
+    Problem::from(refused).error_response()
+}
+
 async fn create_organization(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {
     let body = read::body(&caller.context, &request, payload).await?;
     let view = organizations::create(&caller.context, body).await?;
@@ -99,6 +110,22 @@ async fn create_directory(caller: Caller, request: HttpRequest, payload: Payload
 async fn show_directory(caller: Caller, id: Path<String>) -> Answer {
     let view = directories::show(&caller.context, &id).await?;
     Ok(HttpResponse::Ok().json(view))
+}
+
+async fn configure_directory(
+    caller: Caller,
+    id: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Answer {
+    let body = read::body(&caller.context, &request, payload).await?;
+    let view = directories::configure(&caller.context, &id, body).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn remove_directory_label(caller: Caller, path: Path<(String, String)>) -> Answer {
+    directories::remove_label(&caller.context, &path.0, &path.1).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 async fn delete_directory(caller: Caller, id: Path<String>) -> Answer {

@@ -18,9 +18,26 @@ use crate::context::Context;
 use crate::outbound::ApiClient;
 use crate::storage::Opener;
 
-/// A creation, as the API takes it.
+/// What a request does, as HTTP says it.
+#[derive(Clone, Copy, Debug)]
+enum Method {
+    Post,
+    Patch,
+}
+
+impl Method {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+        }
+    }
+}
+
+/// A creation or a change, as the API takes it.
 #[derive(Debug)]
 pub(super) struct Request {
+    method: Method,
     path: String,
     body: Value,
     place: Where,
@@ -30,9 +47,18 @@ impl Request {
     /// A `POST` of `body` to `path`.
     pub(super) fn new(path: &str, body: Value, place: Where) -> Self {
         Self {
+            method: Method::Post,
             path: path.to_owned(),
             body,
             place,
+        }
+    }
+
+    /// A `PATCH` of `path` with `body`.
+    pub(super) fn patch(path: &str, body: Value, place: Where) -> Self {
+        Self {
+            method: Method::Patch,
+            ..Self::new(path, body, place)
         }
     }
 }
@@ -58,11 +84,18 @@ async fn send(url: &str, request: &Request) -> anyhow::Result<Value> {
     let url = format!("{}{}", url.trim_end_matches('/'), request.path);
     let body = Some(request.body.to_string());
     let answer = ApiClient::new()?
-        .send("POST", &url, Some(key), "application/json", body, &[])
+        .send(
+            request.method.as_str(),
+            &url,
+            Some(key),
+            "application/json",
+            body,
+            &[],
+        )
         .await?;
     let view: Value = serde_json::from_str(&answer.body)
         .with_context(|| format!("{url} answered {} and not in JSON", answer.status))?;
-    if answer.status != 201 {
+    if !(200..300).contains(&answer.status) {
         let message = view
             .get("message")
             .and_then(Value::as_str)
@@ -81,28 +114,34 @@ async fn run_here(file: Option<&Path>, request: &Request) -> anyhow::Result<Valu
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (store, master_key) = app::open(&config, Opener::Command, Arc::clone(&clock)).await?;
     let context = app::context(&config, store, master_key, clock);
-    let view = operate(&context, &request.path, request.body.clone()).await;
+    let view = operate(&context, request).await;
     context.store.close().await;
     view.map_err(|problem| anyhow!(problem))
 }
 
-/// The operation behind a path of the API.
-async fn operate(context: &Context, path: &str, body: Value) -> Result<Value, Problem> {
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match segments.as_slice() {
-        ["organizations"] => organizations::create(context, read(body)?).await,
-        ["admin", "v1", "api_keys"] => {
+/// The operation behind a method and a path of the API.
+async fn operate(context: &Context, request: &Request) -> Result<Value, Problem> {
+    let body = request.body.clone();
+    let segments: Vec<&str> = request.path.split('/').skip(1).collect();
+    match (request.method, segments.as_slice()) {
+        (Method::Post, ["organizations"]) => organizations::create(context, read(body)?).await,
+        (Method::Post, ["admin", "v1", "api_keys"]) => {
             let name = body.get("name").and_then(Value::as_str).unwrap_or("");
             api_keys::create(context, name.to_owned()).await
         }
-        ["admin", "v1", "directories"] => directories::create(context, read(body)?).await,
-        ["admin", "v1", "directories", id, "tokens"] => {
+        (Method::Post, ["admin", "v1", "directories"]) => {
+            directories::create(context, read(body)?).await
+        }
+        (Method::Patch, ["admin", "v1", "directories", id]) => {
+            directories::configure(context, id, read(body)?).await
+        }
+        (Method::Post, ["admin", "v1", "directories", id, "tokens"]) => {
             tokens::create(context, id, read(body)?).await
         }
-        ["admin", "v1", "webhook_endpoints"] => {
+        (Method::Post, ["admin", "v1", "webhook_endpoints"]) => {
             endpoints::create(context, read(body)?, Events::Optional).await
         }
-        _ => Err(Problem::not_found("Operation", path)),
+        _ => Err(Problem::not_found("Operation", &request.path)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::administer::Request;
 use crate::simulate::Dialect;
@@ -209,18 +209,79 @@ pub(super) enum DirectoryVerb {
         #[command(flatten)]
         place: Where,
     },
+    /// Change a directory's settings; what is not given stays as it is
+    Configure {
+        /// The directory
+        #[arg(value_name = "DIRECTORY_ID")]
+        id: String,
+        #[command(flatten)]
+        settings: DirectorySettings,
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct DirectorySettings {
+    /// Its name
+    #[arg(long)]
+    name: Option<String>,
+    /// What it is called in its SCIM base URL; former labels keep answering
+    #[arg(long)]
+    label: Option<String>,
+    /// Use its external key in its SCIM base URL again
+    #[arg(long, conflicts_with = "label")]
+    no_label: bool,
+    /// A host name of its own for its SCIM base URL, which leads to this server
+    #[arg(long, value_name = "HOST")]
+    host_name: Option<String>,
+    /// Answer at its own host name no longer
+    #[arg(long, conflicts_with = "host_name")]
+    no_host_name: bool,
+}
+
+impl DirectorySettings {
+    /// The settings given; `null` for those to clear.
+    fn into_body(self) -> Value {
+        let text = |given: Option<String>| given.map(Value::String);
+        let cleared = |is_cleared: bool| is_cleared.then_some(Value::Null);
+        let settings = [
+            ("name", text(self.name)),
+            ("label", text(self.label).or(cleared(self.no_label))),
+            (
+                "host_name",
+                text(self.host_name).or(cleared(self.no_host_name)),
+            ),
+        ];
+        let given = settings
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Value::Object(given.collect())
+    }
 }
 
 impl DirectoryVerb {
     pub(super) fn into_request(self) -> Request {
-        let Self::Create {
-            organization,
-            name,
-            kind,
-            place,
-        } = self;
-        let body = json!({"organization_id": organization, "name": name, "type": kind});
-        Request::new("/admin/v1/directories", body, place)
+        match self {
+            Self::Create {
+                organization,
+                name,
+                kind,
+                place,
+            } => {
+                let body = json!({"organization_id": organization, "name": name, "type": kind});
+                Request::new("/admin/v1/directories", body, place)
+            }
+            Self::Configure {
+                id,
+                settings,
+                place,
+            } => {
+                let path = format!("/admin/v1/directories/{id}");
+                Request::patch(&path, settings.into_body(), place)
+            }
+        }
     }
 }
 

@@ -30,6 +30,11 @@ const DATABASE_FILE: &str = "rollcall.sqlite3";
 const MASTER_KEY_FILE: &str = "master.key";
 const BODY_BYTES_MIN: usize = 1024;
 const BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// What a semaphore can count, and 32 bits.
+const BODIES_IN_FLIGHT_BYTES_MAX: usize = 0xffff_ffff;
+const TARGET_BYTES_MIN: usize = 1024;
+/// Longer ones are refused by the HTTP library, without a word.
+const TARGET_BYTES_MAX: usize = 65_534;
 const SHUTDOWN_SECONDS_MAX: u32 = 600;
 
 /// All settings. `config/default.toml` says what each is for.
@@ -82,7 +87,7 @@ pub struct Webhooks {
     pub allow_networks: Vec<IpNet>,
 }
 
-/// Rates (0: no limit) and sizes.
+/// Rates and counts (0: no limit) and sizes.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -107,6 +112,15 @@ pub struct Limits {
     /// API bodies.
     #[serde(deserialize_with = "read::size")]
     pub api_body_bytes: usize,
+    /// All bodies that are there at once.
+    #[serde(deserialize_with = "read::size")]
+    pub bodies_in_flight_bytes: usize,
+    /// Path and query of a request.
+    #[serde(deserialize_with = "read::size")]
+    pub request_target_bytes: usize,
+    /// Connections of one address.
+    #[serde(deserialize_with = "read::count")]
+    pub connections_per_address: u32,
 }
 
 /// Settings for logs.
@@ -263,15 +277,37 @@ impl Config {
 
 impl Limits {
     fn validate(&self) -> Result<(), Invalid> {
-        for (setting, bytes) in [
-            ("limits.scim_user_body_bytes", self.scim_user_body_bytes),
-            ("limits.scim_group_body_bytes", self.scim_group_body_bytes),
-            ("limits.api_body_bytes", self.api_body_bytes),
+        let body = (BODY_BYTES_MIN, BODY_BYTES_MAX);
+        let longest_body = self
+            .scim_user_body_bytes
+            .max(self.scim_group_body_bytes)
+            .max(self.api_body_bytes);
+        for (setting, bytes, (min, max)) in [
+            (
+                "limits.scim_user_body_bytes",
+                self.scim_user_body_bytes,
+                body,
+            ),
+            (
+                "limits.scim_group_body_bytes",
+                self.scim_group_body_bytes,
+                body,
+            ),
+            ("limits.api_body_bytes", self.api_body_bytes, body),
+            // With less, the longest body would always be refused.
+            (
+                "limits.bodies_in_flight_bytes",
+                self.bodies_in_flight_bytes,
+                (longest_body, BODIES_IN_FLIGHT_BYTES_MAX),
+            ),
+            (
+                "limits.request_target_bytes",
+                self.request_target_bytes,
+                (TARGET_BYTES_MIN, TARGET_BYTES_MAX),
+            ),
         ] {
-            if !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&bytes) {
-                let message = format!(
-                    "{bytes} is not possible; expected {BODY_BYTES_MIN} to {BODY_BYTES_MAX} bytes"
-                );
+            if !(min..=max).contains(&bytes) {
+                let message = format!("{bytes} is not possible; expected {min} to {max} bytes");
                 return Err(Invalid { setting, message });
             }
         }

@@ -57,6 +57,9 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.limits.scim_user_body_bytes, 1024 * 1024);
     assert_eq!(config.limits.scim_group_body_bytes, 32 * 1024 * 1024);
     assert_eq!(config.limits.api_body_bytes, 1024 * 1024);
+    assert_eq!(config.limits.bodies_in_flight_bytes, 256 * 1024 * 1024);
+    assert_eq!(config.limits.request_target_bytes, 16 * 1024);
+    assert_eq!(config.limits.connections_per_address, 512);
     assert_eq!(config.log.format, telemetry::Format::Auto);
     assert_eq!(config.log.level, "info");
 }
@@ -148,6 +151,16 @@ fn a_wrong_value_is_named_with_its_variable_and_what_is_allowed() {
         ),
         ("ROLLCALL_LIMITS__SCIM_BURST", "99", "at least"),
         ("ROLLCALL_LIMITS__API_BODY_BYTES", "10", "expected 1024 to"),
+        (
+            "ROLLCALL_LIMITS__BODIES_IN_FLIGHT_BYTES",
+            "33554431",
+            "expected 33554432 to 4294967295 bytes",
+        ),
+        (
+            "ROLLCALL_LIMITS__REQUEST_TARGET_BYTES",
+            "65535",
+            "expected 1024 to 65534 bytes",
+        ),
         (
             "ROLLCALL_MIGRATE",
             "yes",

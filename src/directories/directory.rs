@@ -1,16 +1,18 @@
-//! Directories: making them, finding them, and their states.
+//! Directories: making them, finding them, their settings and their states.
 //!
 //! A directory is `validating` until its provider is heard for the first time; then it is `linked`, and
 //! `dsync.activated` is the first event of its log.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
+use super::address::{self, Address, LABELS_MAX};
 use super::{Actor, Denied, token};
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryId, OrganizationId};
-use crate::storage::tables::{directories, directory_activity, organizations};
+use crate::storage::tables::{directories, directory_activity, directory_addresses, organizations};
 use crate::storage::{self, Lane, LockedDirectory, Store, UseCase, WriteTx, insert_new};
 use crate::tenancy::organization;
 
@@ -76,12 +78,57 @@ pub struct NewDirectory {
     pub kind: &'static str,
 }
 
-/// Why a directory was not made.
+/// What becomes of a setting that may be left without a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It has no value any more.
+    Clear,
+    /// It has this value.
+    To(T),
+}
+
+/// For a field that may be left out (with `default`) or `null`.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::To))
+    }
+}
+
+/// What changes about a directory.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its label; the former one keeps answering.
+    pub label: Change<Address>,
+    /// The host name of its own; the former one does not answer any more.
+    pub host_name: Change<Address>,
+}
+
+/// Why a directory was not made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no such organization.
     #[error("Organization not found: '{0}'.")]
     NoOrganization(OrganizationId),
+    /// There is no such directory.
+    #[error("Directory not found: '{0}'.")]
+    NoDirectory(DirectoryId),
+    /// The label is, or was, another directory's, or an external key.
+    #[error("the label {0:?} belongs to another directory; choose another one")]
+    LabelTaken(String),
+    /// The host name is another directory's.
+    #[error("the host name {0:?} belongs to another directory; choose another one")]
+    HostNameTaken(String),
+    /// The directory has as many labels as it can have.
+    #[error("the directory has {LABELS_MAX} labels; remove former ones first")]
+    TooManyLabels,
+    /// The directory has no such label.
+    #[error("the directory has no label {0:?}")]
+    NoLabel(String),
     /// The database failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -112,6 +159,8 @@ impl UseCase for Create {
             id,
             organization_id,
             external_key: external_key(),
+            label: None,
+            host_name: None,
             name: self.0.name.clone(),
             kind: self.0.kind.to_owned(),
             state: State::Validating.as_str().to_owned(),
@@ -120,6 +169,14 @@ impl UseCase for Create {
             updated_at: tx.now(),
         };
         directories::Entity::insert(directories::ActiveModel::from(row.clone()))
+            .exec_without_returning(tx)
+            .await?;
+        let address = directory_addresses::ActiveModel {
+            address: ActiveValue::Set(row.external_key.clone()),
+            directory_id: ActiveValue::Set(id),
+            created_at: ActiveValue::Set(tx.now()),
+        };
+        directory_addresses::Entity::insert(address)
             .exec_without_returning(tx)
             .await?;
         Ok(row)
@@ -155,6 +212,142 @@ pub async fn activity(
 ) -> Result<Option<directory_activity::Model>, DbErr> {
     directory_activity::Entity::find_by_id(id)
         .one(connection)
+        .await
+}
+
+struct Configure(DirectoryId, Changes);
+
+impl UseCase for Configure {
+    type Answer = directories::Model;
+    type Error = Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<directories::Model, Error> {
+        let Self(id, changes) = self;
+        let before = open(tx, *id)?;
+        let mut after = before.clone();
+        if let Some(name) = &changes.name {
+            after.name.clone_from(name);
+        }
+        relabel(tx, &mut after, &changes.label).await?;
+        move_to_host(tx, &mut after, &changes.host_name).await?;
+        if after == before {
+            return Ok(before);
+        }
+        save(tx, after).await
+    }
+}
+
+/// The locked directory, unless it has been deleted.
+fn open(tx: &WriteTx, id: DirectoryId) -> Result<directories::Model, Error> {
+    tx.directory()
+        .map(|locked| locked.row.clone())
+        .filter(State::is_open)
+        .ok_or(Error::NoDirectory(id))
+}
+
+async fn relabel(
+    tx: &WriteTx,
+    directory: &mut directories::Model,
+    change: &Change<Address>,
+) -> Result<(), Error> {
+    let label = match change {
+        Change::Keep => return Ok(()),
+        Change::Clear => None,
+        Change::To(address) => Some(address.as_str().to_owned()),
+    };
+    if let Some(label) = &label {
+        if *label == directory.external_key || !address::claim(tx, directory.id, label).await? {
+            return Err(Error::LabelTaken(label.clone()));
+        }
+        if address::labels(tx, directory).await?.len() > LABELS_MAX {
+            return Err(Error::TooManyLabels);
+        }
+    }
+    directory.label = label;
+    Ok(())
+}
+
+async fn move_to_host(
+    tx: &WriteTx,
+    directory: &mut directories::Model,
+    change: &Change<Address>,
+) -> Result<(), Error> {
+    let host_name = match change {
+        Change::Keep => return Ok(()),
+        Change::Clear => None,
+        Change::To(address) => Some(address.as_str().to_owned()),
+    };
+    if host_name == directory.host_name {
+        return Ok(());
+    }
+    if let Some(host_name) = &host_name
+        && !address::claim(tx, directory.id, host_name).await?
+    {
+        return Err(Error::HostNameTaken(host_name.clone()));
+    }
+    if let Some(former) = &directory.host_name {
+        address::release(tx, directory.id, former).await?;
+    }
+    directory.host_name = host_name;
+    Ok(())
+}
+
+/// Writes the settings of the locked directory.
+async fn save(tx: &WriteTx, directory: directories::Model) -> Result<directories::Model, Error> {
+    let change = directories::ActiveModel {
+        id: ActiveValue::Unchanged(directory.id),
+        name: ActiveValue::Set(directory.name),
+        label: ActiveValue::Set(directory.label),
+        host_name: ActiveValue::Set(directory.host_name),
+        updated_at: ActiveValue::Set(tx.now()),
+        ..Default::default()
+    };
+    let saved = directories::Entity::update(change).exec(tx).await?;
+    tx.directory_changed(saved.id);
+    Ok(saved)
+}
+
+/// Changes the settings of a directory.
+///
+/// # Errors
+/// There is no such directory, an address is taken, or the database fails; then nothing is changed.
+pub async fn configure(
+    store: &Store,
+    id: DirectoryId,
+    changes: Changes,
+) -> Result<directories::Model, Error> {
+    store
+        .write(Lane::Directory(id), Configure(id, changes))
+        .await
+}
+
+struct RemoveLabel(DirectoryId, Address);
+
+impl UseCase for RemoveLabel {
+    type Answer = ();
+    type Error = Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<(), Error> {
+        let mut directory = open(tx, self.0)?;
+        let label = self.1.as_str();
+        if label == directory.external_key || !address::release(tx, directory.id, label).await? {
+            return Err(Error::NoLabel(label.to_owned()));
+        }
+        if directory.label.as_deref() == Some(label) {
+            directory.label = None;
+            save(tx, directory).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a label, in use or a former one: it stops answering, and may be another directory's.
+///
+/// # Errors
+/// There is no such directory, it has no such label, or the database fails.
+pub async fn remove_label(store: &Store, id: DirectoryId, label: Address) -> Result<(), Error> {
+    store
+        .write(Lane::Directory(id), RemoveLabel(id, label))
         .await
 }
 
@@ -300,6 +493,7 @@ impl UseCase for RemoveRows {
             ("groups", "(id)"),
             ("scim_tokens", "(id)"),
             ("resource_counts", "(id)"),
+            ("directory_addresses", "(address)"),
         ] {
             let columns = key.trim_matches(['(', ')']);
             let sql = format!(

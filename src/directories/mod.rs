@@ -1,8 +1,9 @@
 //! Directories and who is in them: the rules, without HTTP.
 //!
-//! Cast: a [`directory`] belongs to an organization and is opened by SCIM [`token`]s. It holds [`user`]s
-//! and [`group`]s, and [`membership`]s as rows between them. A *document* is a SCIM resource as its
-//! provider gave it, without the attributes that we assign; a [`profile`] is what we read from it.
+//! Cast: a [`directory`] belongs to an organization, is reached at its [`address`]es, and is opened by
+//! SCIM [`token`]s. It holds [`user`]s and [`group`]s, and [`membership`]s as rows between them. A
+//! *document* is a SCIM resource as its provider gave it, without the attributes that we assign; a
+//! [`profile`] is what we read from it.
 //!
 //! Invariants: every write runs under the directory's row lock, as an [`Actor`] whose right to write is
 //! checked under that lock; a write that changes nothing writes nothing and makes no event; every change
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::ids::ScimTokenId;
 
+pub mod address;
 pub mod directory;
 pub mod group;
 pub mod membership;

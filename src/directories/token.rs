@@ -13,6 +13,7 @@ use sea_orm::{
 };
 
 use super::Denied;
+use super::address::Address;
 use super::directory::State;
 use crate::ids::{DirectoryId, ScimTokenId};
 use crate::secrets::{Token, TokenKind};
@@ -209,16 +210,17 @@ impl Credential {
         Token::parse(TokenKind::Scim, text).map(Self)
     }
 
-    /// Appends the SELECT that finds the directory under `external_key` with this token: it must be the
+    /// Appends the SELECT that finds the directory at `address` with this token: it must be the
     /// directory's own, not revoked and not expired at `now`, and the directory not deleted.
-    pub(super) fn push_opening(&self, sql: &mut Sql, external_key: &str, now: DateTime<Utc>) {
+    pub(super) fn push_opening(&self, sql: &mut Sql, address: &Address, now: DateTime<Utc>) {
         sql.push(
             "SELECT d.*, t.id AS token_id, t.digest AS token_digest \
-             FROM scim_tokens t JOIN directories d ON d.id = t.directory_id WHERE t.digest = ",
+             FROM scim_tokens t JOIN directories d ON d.id = t.directory_id \
+             JOIN directory_addresses a ON a.directory_id = t.directory_id WHERE t.digest = ",
         )
         .bind(self.0.digest().to_vec())
-        .push(" AND d.external_key = ")
-        .bind(external_key)
+        .push(" AND a.address = ")
+        .bind(address.as_str())
         .push(" AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > ")
         .bind(now)
         .push(") AND d.state IN (")
@@ -244,13 +246,13 @@ impl Credential {
     }
 }
 
-/// Finds what `text` opens under `external_key`, in one statement.
+/// Finds what `text` opens at `address`, in one statement.
 ///
 /// # Errors
 /// The database fails.
 pub async fn open(
     store: &Store,
-    external_key: &str,
+    address: &Address,
     text: &str,
     now: DateTime<Utc>,
 ) -> Result<Option<Opened>, DbErr> {
@@ -258,7 +260,7 @@ pub async fn open(
         return Ok(None);
     };
     let mut sql = Sql::default();
-    credential.push_opening(&mut sql, external_key, now);
+    credential.push_opening(&mut sql, address, now);
     let statement = sql.statement(store.dialect());
     let row = store.reader().query_one_raw(statement).await?;
     credential.read(row.as_ref())

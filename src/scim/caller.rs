@@ -1,4 +1,5 @@
-//! Who is asking: an identity provider, known by a bearer token of the directory that the URL names.
+//! Who is asking: an identity provider, known by a bearer token of the directory that the URL names, in
+//! its path or by its host.
 //!
 //! Handlers that take a [`Caller`] cannot run unauthenticated. It is resolved before the body is read.
 
@@ -14,6 +15,7 @@ use futures_util::future::LocalBoxFuture;
 use super::http::Refusal;
 use crate::context::Context;
 use crate::directories::Actor;
+use crate::directories::address::Address;
 use crate::directories::directory::{self, State};
 use crate::directories::query::{self, Ask, FirstRows};
 use crate::directories::token::{self, Opened};
@@ -77,28 +79,28 @@ impl Knock {
         let Some(context) = request.app_data::<Data<Context>>().cloned() else {
             return Err(Refusal::unavailable());
         };
-        let external_key = request.match_info().get("directory").unwrap_or("");
+        let (called, address) = called(&request);
         let (store, now) = (&context.store, context.clock.now());
-        let opened = match (bearer(&request), ask) {
-            (None, _) => None,
-            (Some(text), None) => token::open(store, external_key, text, now)
+        let opened = match (address, bearer(&request), ask) {
+            (None, _, _) | (_, None, _) => None,
+            (Some(address), Some(text), None) => token::open(store, &address, text, now)
                 .await?
                 .map(|opened| (opened, None)),
-            (Some(text), Some(ask)) => query::open(store, external_key, text, now, ask)
+            (Some(address), Some(text), Some(ask)) => query::open(store, &address, text, now, ask)
                 .await?
                 .map(|(opened, first)| (opened, Some(first))),
         };
         let Some((opened, first)) = opened else {
-            return Err(refused(&context, &request, external_key));
+            return Err(refused(&context, &request, called));
         };
         Ok((welcome(context, opened).await?, first))
     }
 }
 
 /// 401, or 429 after too many of them.
-fn refused(context: &Context, request: &HttpRequest, external_key: &str) -> Refusal {
+fn refused(context: &Context, request: &HttpRequest, called: &str) -> Refusal {
     let address = peer::address(request);
-    match context.limits.failed_authentication(&address, external_key) {
+    match context.limits.failed_authentication(&address, called) {
         Ok(()) => Refusal::unauthorized(),
         Err(wait) => Refusal::too_many_requests(wait),
     }
@@ -119,11 +121,24 @@ async fn welcome(context: Data<Context>, opened: Opened) -> Result<Caller, Refus
         .activity
         .heard(directory_id, opened.token_id, context.clock.now());
     Ok(Caller {
-        base_url: context.scim_base_url(&opened.directory.external_key),
+        base_url: context.scim_base_url(&opened.directory),
         directory: opened.directory,
         context,
         actor,
     })
+}
+
+/// What the request calls the directory, by a segment of its path or by its host, and the address that
+/// this is if it can be one.
+fn called(request: &HttpRequest) -> (&str, Option<Address>) {
+    match request.match_info().get("directory") {
+        Some(segment) if !segment.is_empty() => (segment, Address::of_segment(segment)),
+        Some(_) | None => {
+            let host = request.headers().get(header::HOST);
+            let host = host.and_then(|value| value.to_str().ok()).unwrap_or("");
+            (host, Address::of_host(host))
+        }
+    }
 }
 
 /// The token in the one `Authorization` header. Okta's "Header Auth" sends it without a scheme.

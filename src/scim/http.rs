@@ -13,6 +13,7 @@ use crate::directories::{Denied, resource};
 use crate::limits;
 use crate::storage;
 use crate::web::body::BodyError;
+use crate::web::front::Refused;
 
 /// Exactly this, without a charset: several providers' test suites compare the bare text.
 pub(super) const CONTENT_TYPE: &str = "application/scim+json";
@@ -24,6 +25,8 @@ const RETRY_SECONDS: u64 = 5;
 pub struct Refusal {
     error: ScimError,
     retry_after: Option<Duration>,
+    /// Whether the connection ends, because the rest of the request is not read.
+    is_last: bool,
 }
 
 impl std::fmt::Display for Refusal {
@@ -46,16 +49,16 @@ impl Refusal {
     /// 429: too many requests.
     pub(super) fn too_many_requests(wait: Duration) -> Self {
         Self {
-            error: ScimError::new(429, "Too many requests. Send fewer at a time."),
             retry_after: Some(wait),
+            ..ScimError::new(429, "Too many requests. Send fewer at a time.").into()
         }
     }
 
     /// 503: a passing fault; providers try again.
     pub(super) fn unavailable() -> Self {
         Self {
-            error: ScimError::new(503, "The server cannot answer right now. Try again."),
             retry_after: Some(Duration::from_secs(RETRY_SECONDS)),
+            ..ScimError::new(503, "The server cannot answer right now. Try again.").into()
         }
     }
 
@@ -79,13 +82,27 @@ impl From<ScimError> for Refusal {
         Self {
             error,
             retry_after: None,
+            is_last: false,
         }
     }
 }
 
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
-        ScimError::new(error.status(), format!("In the request, {error}.")).into()
+        Self {
+            is_last: true,
+            retry_after: error.retry_after(),
+            ..ScimError::new(error.status(), format!("In the request, {error}.")).into()
+        }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        Self {
+            is_last: true,
+            ..ScimError::new(refused.status(), refused.to_string()).into()
+        }
     }
 }
 
@@ -178,8 +195,7 @@ impl ResponseError for Refusal {
         if self.error.status == 401 {
             answer.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"scim\""));
         }
-        if [408, 413].contains(&self.error.status) {
-            // The rest of the body is not read.
+        if self.is_last {
             answer.insert_header((header::CONNECTION, "close"));
         }
         if let Some(wait) = self.retry_after {

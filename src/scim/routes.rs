@@ -1,12 +1,16 @@
-//! Which handler answers which URL under `/scim/v2/{directory}`.
+//! Which handler answers which URL under `/scim/v2/{directory}`, or under `/scim/v2` of a directory's own
+//! host.
 //!
 //! Methods that an endpoint lacks are 405, and paths that do not exist 404, both only after the caller
 //! is known, and both in SCIM's own form.
 
+use actix_web::guard::GuardContext;
 use actix_web::web::{
     Data, Payload, ServiceConfig, delete, get, head, patch, post, put, resource, scope, to,
 };
-use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder};
+use actix_web::{
+    FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, ResponseError as _, Scope,
+};
 
 use super::caller::{Caller, Knock};
 use super::error::ScimError;
@@ -14,15 +18,35 @@ use super::http::Refusal;
 use super::schema::ResourceType::{self, Group, User};
 use super::search::anchors::Anchors;
 use super::{bulk, discovery, handlers};
+use crate::directories::address;
+use crate::web::front::Refused;
 
 /// What the handlers of a node share.
 pub fn shared() -> Data<impl std::fmt::Debug> {
     Data::new(Anchors::default())
 }
 
-/// Mounts the SCIM endpoints.
+/// Mounts the SCIM endpoints, twice.
 pub fn configure(config: &mut ServiceConfig) {
-    let directory = scope("/scim/v2/{directory}")
+    // The segment is there and empty, so that handlers find the same ones in both.
+    let by_host = scope("/scim/v2{directory:}").guard(names_no_directory);
+    let by_path = scope("/scim/v2/{directory}");
+    config
+        .service(endpoints(by_host))
+        .service(endpoints(by_path))
+        .service(scope("/scim").default_service(to(no_scim)));
+}
+
+/// Whether the path goes on with an endpoint, or not at all, where a directory would be named.
+fn names_no_directory(request: &GuardContext<'_>) -> bool {
+    let path = request.head().uri.path();
+    let rest = path.strip_prefix("/scim/v2").unwrap_or("");
+    let segment = rest.split('/').nth(1).unwrap_or("");
+    segment.is_empty() || address::is_endpoint(segment)
+}
+
+fn endpoints(directory: Scope) -> Scope {
+    directory
         .service(list_of("", &[User, Group]))
         .service(search_of("/.search", &[User, Group]))
         .service(search_of("/Users/.search", &[User]))
@@ -41,8 +65,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .service(document("/Schemas/{name}", discovery::schema))
         .service(document("/ResourceTypes", discovery::resource_types))
         .service(document("/ResourceTypes/{name}", discovery::resource_type))
-        .default_service(to(not_found));
-    config.service(directory);
+        .default_service(to(not_found))
 }
 
 /// A resource that answers 405 to the methods that it lacks.
@@ -112,10 +135,19 @@ async fn method_not_allowed(_: Caller) -> Result<HttpResponse, Refusal> {
     Err(ScimError::new(405, "This endpoint does not have this method.").into())
 }
 
+/// Answers what is refused before it has a handler.
+pub fn refuse(refused: Refused) -> HttpResponse {
+    Refusal::from(refused).error_response()
+}
+
+async fn no_scim() -> Result<HttpResponse, Refusal> {
+    Err(ScimError::not_found("SCIM 2.0 is at /scim/v2; there is nothing else below /scim.").into())
+}
+
 async fn not_found(_: Caller) -> Result<HttpResponse, Refusal> {
     Err(ScimError::not_found(
-        "There is no such endpoint. The base URL ends with the directory's key, and is followed by \
-         /Users, /Groups, /Bulk, /.search, /Schemas, /ResourceTypes or /ServiceProviderConfig.",
+        "There is no such endpoint. The directory's base URL is followed by /Users, /Groups, /Bulk, \
+         /.search, /Schemas, /ResourceTypes or /ServiceProviderConfig.",
     )
     .into())
 }

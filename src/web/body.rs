@@ -1,17 +1,39 @@
-//! Reading a request's body: within a size, within a time, and only of a kind that we read.
+//! Reading a request's body: within a size, within a time, only of a kind that we read, and only so many
+//! at once that memory lasts.
 //!
 //! actix-web has no deadline for bodies of its own; without one, a client that sends a byte a minute
 //! holds a handler for as long as it likes.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
-use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use futures_util::StreamExt as _;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::limits::Limits;
 
 /// How long a client may take to send a body.
 const BODY_SECONDS_MAX: u64 = 15;
+/// After how long those who found too many bodies under way may try again.
+const BUSY_SECONDS: u64 = 1;
+
+/// A body; as long as it is there, it counts among those that are.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +47,9 @@ pub enum BodyError {
     /// The client broke off or broke the framing.
     #[error("the body could not be read to its end")]
     Broken,
+    /// There is no room for it beside the bodies of other requests.
+    #[error("the body has to wait for those of other requests; send it again")]
+    Busy,
     /// It is compressed, which we do not read.
     #[error("the body is compressed; send it without Content-Encoding")]
     Encoded,
@@ -40,28 +65,43 @@ impl BodyError {
             Self::TooLarge(_) => 413,
             Self::TooSlow => 408,
             Self::Broken => 400,
+            Self::Busy => 503,
             Self::Encoded | Self::NotJson => 415,
         }
+    }
+
+    /// When it is worth trying again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::Busy).then(|| Duration::from_secs(BUSY_SECONDS))
     }
 }
 
 /// Reads a JSON body of at most `bytes_max` bytes.
 ///
 /// # Errors
-/// It is too large, too slow, broken, compressed, or says that it is not JSON.
+/// It is too large, too slow, broken, compressed, or says that it is not JSON; or there is no room for it.
 pub async fn read(
     request: &HttpRequest,
     payload: Payload,
     bytes_max: usize,
-) -> Result<Bytes, BodyError> {
-    check_headers(request, bytes_max)?;
+) -> Result<Body, BodyError> {
+    let room = check_headers(request, bytes_max).and_then(|bytes| room(request, bytes))?;
     let deadline = Duration::from_secs(BODY_SECONDS_MAX);
-    tokio::time::timeout(deadline, collect(payload, bytes_max))
+    let bytes = tokio::time::timeout(deadline, collect(payload, bytes_max))
         .await
-        .unwrap_or(Err(BodyError::TooSlow))
+        .unwrap_or(Err(BodyError::TooSlow))?;
+    Ok(Body { bytes, _room: room })
 }
 
-fn check_headers(request: &HttpRequest, bytes_max: usize) -> Result<(), BodyError> {
+fn room(request: &HttpRequest, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
+    request
+        .app_data::<Data<Limits>>()
+        .and_then(|limits| limits.room_for_body(bytes))
+        .ok_or(BodyError::Busy)
+}
+
+/// Checks what the headers say about the body, and how many bytes it will have at most.
+fn check_headers(request: &HttpRequest, bytes_max: usize) -> Result<usize, BodyError> {
     let text = |name| {
         request
             .headers()
@@ -84,11 +124,17 @@ fn check_headers(request: &HttpRequest, bytes_max: usize) -> Result<(), BodyErro
     if !is_json {
         return Err(BodyError::NotJson);
     }
-    let announced = text(header::CONTENT_LENGTH).parse::<usize>().unwrap_or(0);
-    if announced > bytes_max {
-        return Err(BodyError::TooLarge(bytes_max));
+    if request.headers().contains_key(header::TRANSFER_ENCODING) {
+        return Ok(bytes_max);
     }
-    Ok(())
+    match text(header::CONTENT_LENGTH) {
+        "" => Ok(0),
+        announced => announced
+            .parse()
+            .ok()
+            .filter(|bytes| *bytes <= bytes_max)
+            .ok_or(BodyError::TooLarge(bytes_max)),
+    }
 }
 
 async fn collect(mut payload: Payload, bytes_max: usize) -> Result<Bytes, BodyError> {

@@ -2,30 +2,57 @@
 //!
 //! Each answer carries `X-Request-ID`, and each request is one log line. `CONNECT`, `TRACE` and any
 //! request with `Upgrade` are refused before a body is read: with them, a body extractor of actix-web
-//! waits until the client hangs up.
+//! waits until the client hangs up. Whoever is asked says it in a form of its own, by [`Refuse`].
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::Method;
+use actix_web::http::header::{self, AcceptEncoding, Encoding, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use actix_web::{Error, HttpMessage as _, HttpResponse};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::ids::RequestId;
+use crate::limits::Limits;
 
 /// The request's id, for handlers.
 #[derive(Clone, Copy, Debug)]
 pub struct CurrentRequest(pub RequestId);
+
+/// Why a request never gets to a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Its method, or the protocol that it wants to change to, is not for us.
+    #[error("This method or protocol upgrade is not served here.")]
+    NotServed,
+    /// Its path and query together are too long.
+    #[error("The path and the query are longer than {0} bytes together. Ask for less at a time.")]
+    TargetTooLong(usize),
+}
+
+impl Refused {
+    /// The HTTP status that says so.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::NotServed => 501,
+            Self::TargetTooLong(_) => 414,
+        }
+    }
+}
+
+/// The answer to a request for a path that is refused.
+pub type Refuse = fn(&str, Refused) -> HttpResponse;
 
 /// Names the request, refuses what is never served, and logs the answer.
 ///
 /// # Errors
 /// Whatever the handler's service could not turn into an answer.
 pub async fn handle<B: MessageBody + 'static>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
+    refuse: Refuse,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let id = RequestId::generate();
     request.extensions_mut().insert(CurrentRequest(id));
@@ -33,13 +60,9 @@ pub async fn handle<B: MessageBody + 'static>(
     let path = request.path().to_owned();
     let started = Instant::now();
     let span = tracing::info_span!("request", request.id = %id);
-    let mut response = if is_refused(&request) {
-        let answer = HttpResponse::build(StatusCode::NOT_IMPLEMENTED)
-            .insert_header((header::CONNECTION, "close"))
-            .json(serde_json::json!({
-                "message": "This method or protocol upgrade is not served here.",
-                "code": "not_implemented",
-            }));
+    settle_encoding(&mut request);
+    let mut response = if let Some(refused) = refusal(&request) {
+        let answer = refuse(&path, refused);
         request.into_response(answer).map_into_right_body()
     } else {
         next.call(request)
@@ -47,14 +70,7 @@ pub async fn handle<B: MessageBody + 'static>(
             .await?
             .map_into_left_body()
     };
-    let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        headers.insert(HeaderName::from_static("x-request-id"), value);
-    }
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    add_headers(response.headers_mut(), id);
     let status = response.status().as_u16();
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| {
@@ -63,7 +79,40 @@ pub async fn handle<B: MessageBody + 'static>(
     Ok(response)
 }
 
-fn is_refused(request: &ServiceRequest) -> bool {
-    [Method::CONNECT, Method::TRACE].contains(request.method())
-        || request.headers().contains_key(header::UPGRADE)
+fn refusal(request: &ServiceRequest) -> Option<Refused> {
+    let is_served = ![Method::CONNECT, Method::TRACE].contains(request.method())
+        && !request.headers().contains_key(header::UPGRADE);
+    if !is_served {
+        return Some(Refused::NotServed);
+    }
+    let target = request.uri().path_and_query();
+    let length = target.map_or(0, |target| target.as_str().len());
+    let length_max = request.app_data::<Data<Limits>>()?.request_target_bytes;
+    (length > length_max).then_some(Refused::TargetTooLong(length_max))
+}
+
+/// Leaves of `Accept-Encoding` whether the answer may be compressed with gzip. What else it may say is
+/// not for us: `deflate` is read in two ways, and actix-web has an answer of its own, in nobody's form,
+/// for clients that take nothing.
+fn settle_encoding(request: &mut ServiceRequest) {
+    let choice = request
+        .get_header::<AcceptEncoding>()
+        .and_then(|accepted| accepted.negotiate([Encoding::identity(), Encoding::gzip()].iter()));
+    let headers = request.headers_mut();
+    headers.remove(header::ACCEPT_ENCODING);
+    if choice == Some(Encoding::gzip()) {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+}
+
+fn add_headers(headers: &mut HeaderMap, id: RequestId) {
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(HeaderName::from_static("x-request-id"), value);
+    }
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    // For caches, also where the answer is not compressed.
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
 }

@@ -9,6 +9,13 @@ use ipnet::IpNet;
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(pub Vec<IpNet>);
 
+impl TrustedProxies {
+    /// Whether `address` is one of theirs.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
 /// The address of the client: the connection's, or, if that is a trusted proxy's, the last one in
 /// `X-Forwarded-For` that is not a trusted proxy.
 pub fn address(request: &HttpRequest) -> String {
@@ -16,7 +23,8 @@ pub fn address(request: &HttpRequest) -> String {
         return String::new();
     };
     let trusted = request.app_data::<actix_web::web::Data<TrustedProxies>>();
-    let proxies = trusted.map_or(&[][..], |trusted| trusted.0.as_slice());
+    let none = TrustedProxies::default();
+    let proxies = trusted.map_or(&none, |trusted| trusted.as_ref());
     let forwarded: Vec<&str> = request
         .headers()
         .get_all("X-Forwarded-For")
@@ -27,11 +35,10 @@ pub fn address(request: &HttpRequest) -> String {
     client(peer.ip(), &forwarded, proxies).to_string()
 }
 
-fn client(peer: IpAddr, forwarded: &[&str], proxies: &[IpNet]) -> IpAddr {
-    let is_proxy = |address: IpAddr| proxies.iter().any(|network| network.contains(&address));
+fn client(peer: IpAddr, forwarded: &[&str], proxies: &TrustedProxies) -> IpAddr {
     let mut client = peer.to_canonical();
     for hop in forwarded.iter().rev() {
-        if !is_proxy(client) {
+        if !proxies.contains(client) {
             break;
         }
         match hop.parse::<IpAddr>() {
@@ -47,7 +54,8 @@ mod tests {
     use super::*;
 
     fn of(peer: &str, forwarded: &[&str], proxies: &[&str]) -> String {
-        let proxies: Vec<IpNet> = proxies.iter().map(|text| text.parse().unwrap()).collect();
+        let proxies = proxies.iter().map(|text| text.parse().unwrap());
+        let proxies = TrustedProxies(proxies.collect());
         client(peer.parse().unwrap(), forwarded, &proxies).to_string()
     }
 

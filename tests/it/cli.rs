@@ -22,6 +22,7 @@ on_both_databases! {
     a_database_of_a_newer_binary_is_left_alone,
     a_wrong_master_key_is_noticed,
     verbs_name_what_is_wrong_with_what_they_were_given,
+    a_directory_is_configured_one_setting_at_a_time,
 }
 
 /// No test waits longer than this for a process.
@@ -232,7 +233,7 @@ fn verbs_beside_a_server_and_through_its_api_print_the_same_fields(database: &Da
         "Okta",
     ]);
     let directory_id = field(&directory, "id");
-    let verbs: [&[&str]; 5] = [
+    let verbs: [&[&str]; 6] = [
         &["org", "create", "--name", "Other"],
         &[
             "directory",
@@ -253,6 +254,7 @@ fn verbs_beside_a_server_and_through_its_api_print_the_same_fields(database: &Da
             "x",
         ],
         &["api-key", "create", "--name", "ci"],
+        &["directory", "configure", directory_id, "--label", "acme"],
         &[
             "endpoint",
             "create",
@@ -410,6 +412,42 @@ fn verbs_name_what_is_wrong_with_what_they_were_given(database: &Database) {
     let url = format!("http://127.0.0.1:{}", postgres::free_port());
     nobody.args(["--url", &url, "--api-key", "sk_x"]);
     assert!(fail(nobody).contains("does not answer"));
+}
+
+fn a_directory_is_configured_one_setting_at_a_time(database: &Database) {
+    let _server = Server::start(rollcall_on(database, &["serve"]));
+    let verb = |arguments: &[&str]| succeed(rollcall_on(database, arguments));
+    let organization = verb(&["org", "create", "--name", "Acme"]);
+    let organization = field(&organization, "id");
+    let made = ["directory", "create", "--organization", organization];
+    let made = verb(&[&made[..], &["--name", "Okta"]].concat());
+    let id = field(&made, "id");
+    let configure = |settings: &[&str]| {
+        let verb = ["directory", "configure", id];
+        rollcall_on(database, &[&verb[..], settings].concat())
+    };
+
+    let named = succeed(configure(&["--name", "Entra", "--label", "Acme"]));
+    let moved = succeed(configure(&[
+        "--host-name",
+        "scim.acme.example",
+        "--no-label",
+    ]));
+    let back = succeed(configure(&["--no-host-name"]));
+
+    assert_eq!(field(&named, "name"), "Entra");
+    assert!(field(&named, "scim_base_url").ends_with("/scim/v2/acme"));
+    assert_eq!(field(&moved, "name"), "Entra");
+    assert_eq!(field(&moved, "label"), "null");
+    assert_eq!(field(&moved, "former_labels"), r#"["acme"]"#);
+    assert_eq!(field(&moved, "host_name"), "scim.acme.example");
+    assert_eq!(field(&back, "scim_base_url"), field(&made, "scim_base_url"));
+    let refused = fail(configure(&["--label", "users"]));
+    assert!(refused.contains("label"), "{refused}");
+    for settings in [&[][..], &["--label", "x-y", "--no-label"]] {
+        let ended = run(configure(settings));
+        assert_eq!(ended.status.code(), Some(2), "{}", ended.stdout);
+    }
 }
 
 #[test]

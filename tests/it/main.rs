@@ -18,6 +18,7 @@ mod support;
 mod api;
 mod architecture;
 mod cli;
+mod compression;
 mod conformance;
 mod crash;
 mod dialogues;

@@ -12,6 +12,7 @@ use sea_orm::{
     ConnectionTrait, DbErr, FromQueryResult, IdenStatic as _, Iterable as _, QueryResult,
 };
 
+use super::address::Address;
 use super::token::{self, Opened};
 use crate::ids::{DirectoryId, ResourceId};
 use crate::storage::Store;
@@ -267,7 +268,7 @@ pub struct FirstRows {
 /// The database fails.
 pub async fn open(
     store: &Store,
-    address: &str,
+    address: &Address,
     text: &str,
     now: DateTime<Utc>,
     ask: Ask<'_>,

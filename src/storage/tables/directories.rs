@@ -13,6 +13,8 @@ pub struct Model {
     pub id: DirectoryId,
     pub organization_id: OrganizationId,
     pub external_key: String,
+    pub label: Option<String>,
+    pub host_name: Option<String>,
     pub name: String,
     pub kind: String,
     pub state: String,

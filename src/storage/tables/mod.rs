@@ -5,6 +5,7 @@ pub mod attempts;
 pub mod deliveries;
 pub mod directories;
 pub mod directory_activity;
+pub mod directory_addresses;
 pub mod endpoint_cursors;
 pub mod endpoints;
 pub mod events;

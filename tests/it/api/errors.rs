@@ -28,7 +28,7 @@ fn assert_problem(answer: &Answer, status: u16, code: &str) {
     assert!(body.get("error").is_none(), "{body}");
 }
 
-const ROUTES: [(&str, &str); 13] = [
+const ROUTES: [(&str, &str); 15] = [
     ("POST", "/organizations"),
     ("GET", "/organizations/x"),
     ("POST", "/webhook_endpoints"),
@@ -36,7 +36,9 @@ const ROUTES: [(&str, &str); 13] = [
     ("POST", "/admin/v1/api_keys"),
     ("POST", "/admin/v1/directories"),
     ("GET", "/admin/v1/directories/x"),
+    ("PATCH", "/admin/v1/directories/x"),
     ("DELETE", "/admin/v1/directories/x"),
+    ("DELETE", "/admin/v1/directories/x/labels/y"),
     ("GET", "/admin/v1/directories/x/tokens"),
     ("POST", "/admin/v1/directories/x/tokens"),
     ("DELETE", "/admin/v1/directories/x/tokens/y"),
@@ -50,7 +52,7 @@ async fn without_a_valid_key_everything_is_401(app: TestApp) {
     for key in ["", "sk_wrong", idp.token.as_str()] {
         let stranger = app.vendor_with(key);
         for (method, path) in ROUTES {
-            let body = (method == "POST").then_some("{}");
+            let body = ["POST", "PATCH"].contains(&method).then_some("{}");
             let refused = stranger.raw(method, path, &[], body).await;
             assert_problem(&refused, 401, "unauthorized");
         }
@@ -66,7 +68,8 @@ async fn what_does_not_exist_is_404(app: TestApp) {
     }
     for (method, path) in ROUTES {
         if method != "POST" {
-            let missing = vendor.raw(method, path, &[], None).await;
+            let body = (method == "PATCH").then_some("{}");
+            let missing = vendor.raw(method, path, &[], body).await;
             assert_problem(&missing, 404, "entity_not_found");
         }
     }
@@ -76,7 +79,7 @@ async fn methods_that_an_endpoint_lacks_are_405(app: TestApp) {
     let vendor = app.vendor();
 
     for (_, path) in ROUTES {
-        let refused = vendor.raw("PATCH", path, &[], Some("{}")).await;
+        let refused = vendor.raw("PUT", path, &[], Some("{}")).await;
         assert_problem(&refused, 405, "method_not_allowed");
     }
 }

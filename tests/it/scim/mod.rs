@@ -1,6 +1,7 @@
 //! The SCIM endpoints as identity providers use them.
 
 mod attributes;
+mod base_urls;
 mod discovery;
 mod errors;
 mod groups;

@@ -126,6 +126,17 @@ impl Vendor {
         self.get(&format!("/admin/v1/directories/{id}")).await
     }
 
+    pub(crate) async fn configure_directory(&self, id: &str, settings: Value) -> Answer {
+        let path = format!("/admin/v1/directories/{id}");
+        self.raw("PATCH", &path, &[], Some(&settings.to_string()))
+            .await
+    }
+
+    pub(crate) async fn remove_label(&self, id: &str, label: &str) -> Answer {
+        let path = format!("/admin/v1/directories/{id}/labels/{label}");
+        self.delete(&path).await
+    }
+
     pub(crate) async fn delete_directory(&self, id: &str) -> Answer {
         self.delete(&format!("/admin/v1/directories/{id}")).await
     }
@@ -191,6 +202,14 @@ impl Idp {
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self {
             token: token.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The same provider with another base URL.
+    pub(crate) fn at(&self, base_url: &str) -> Self {
+        Self {
+            base_url: base_url.to_owned(),
             ..self.clone()
         }
     }

@@ -1,6 +1,7 @@
 //! A server in this process, on a free port, with a database and a clock of its own.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use rollcall::app::{self, Running};
@@ -95,6 +96,16 @@ impl TestApp {
             api_key: running.first_api_key().unwrap(),
             running: Arc::new(Mutex::new(Some(running))),
         }
+    }
+
+    /// Where the server is, without a slash at its end.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// IP address and port of the server.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.url.strip_prefix("http://").unwrap().parse().unwrap()
     }
 
     /// The server's database.

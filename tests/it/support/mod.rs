@@ -12,6 +12,7 @@ pub(crate) mod ledger;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod receiver;
 pub(crate) mod replica;
 pub(crate) mod store;
