@@ -27,6 +27,7 @@ impl MigrationTrait for Migration {
             groups(manager),
             memberships(),
             resource_counts(),
+            group_members(),
         ] {
             manager.create_table(table).await?;
         }
@@ -50,7 +51,10 @@ impl MigrationTrait for Migration {
             index("users", &["directory_id", "display_name_key"]),
             index("groups", &["directory_id", "external_id"]),
             index("groups", &["directory_id", "display_name_key", "id"]),
-            index("memberships", &["directory_id", "user_id"]),
+            // With the group at the end, they hold all that is asked of them. SQLite, which takes a
+            // directory for a few rows, would else rather read the primary key of a whole directory.
+            index("memberships", &["directory_id", "user_id", "group_id"]),
+            index("group_members", &["directory_id", "member_id", "group_id"]),
         ] {
             manager.create_index(plain).await?;
         }
@@ -60,6 +64,7 @@ impl MigrationTrait for Migration {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in [
             "resource_counts",
+            "group_members",
             "memberships",
             "groups",
             "user_emails",
@@ -78,6 +83,7 @@ impl MigrationTrait for Migration {
 }
 
 /// `label` and `host_name` are the ones in use now; `directory_addresses` holds whatever opens.
+/// `flatten_groups` says whether events tell of everybody in a group, or only of its direct members.
 fn directories() -> TableCreateStatement {
     table_with_times("directories")
         .col(pk_uuid("id"))
@@ -89,6 +95,7 @@ fn directories() -> TableCreateStatement {
         .col(string("kind"))
         .col(string("state"))
         .col(small_integer("shard"))
+        .col(boolean("flatten_groups").default(false))
         .foreign_key(&mut foreign_key(
             "directories",
             &["organization_id"],
@@ -209,6 +216,7 @@ fn groups(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .take()
 }
 
+/// The users in a group.
 fn memberships() -> TableCreateStatement {
     Table::create()
         .table("memberships")
@@ -247,6 +255,31 @@ fn resource_counts() -> TableCreateStatement {
             &["directory_id"],
             "directories",
             &["id"],
+        ))
+        .take()
+}
+
+/// The groups in a group; nothing here ever forms a circle.
+fn group_members() -> TableCreateStatement {
+    Table::create()
+        .table("group_members")
+        .col(uuid("directory_id"))
+        .col(uuid("group_id"))
+        .col(uuid("member_id"))
+        .col(string_null("display"))
+        .col(timestamp_with_time_zone("created_at"))
+        .primary_key(&mut primary_key(&["directory_id", "group_id", "member_id"]))
+        .foreign_key(&mut foreign_key(
+            "group_members",
+            &["directory_id", "group_id"],
+            "groups",
+            &["directory_id", "id"],
+        ))
+        .foreign_key(&mut foreign_key(
+            "group_members",
+            &["directory_id", "member_id"],
+            "groups",
+            &["directory_id", "id"],
         ))
         .take()
 }

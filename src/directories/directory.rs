@@ -165,6 +165,7 @@ impl UseCase for Create {
             kind: self.0.kind.to_owned(),
             state: State::Validating.as_str().to_owned(),
             shard: shard_of(id),
+            flatten_groups: false,
             created_at: tx.now(),
             updated_at: tx.now(),
         };
@@ -488,6 +489,7 @@ impl UseCase for RemoveRows {
         // Memberships first: removing their user or group would cascade to any number of them.
         for (table, key) in [
             ("memberships", "(group_id, user_id)"),
+            ("group_members", "(group_id, member_id)"),
             ("user_emails", "(email_key, user_id)"),
             ("users", "(id)"),
             ("groups", "(id)"),

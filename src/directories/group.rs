@@ -3,15 +3,16 @@
 //! A group is the same group as long as its external id stays, or, without one, its folded name; a second
 //! group with the same identity is refused. Its members are [`super::membership`]s.
 
+use sea_orm::sea_query::{Condition, Expr, ExprTrait};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel,
-    QueryFilter,
+    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait,
+    IntoActiveModel, QueryFilter,
 };
 use serde_json::{Map, Value, json};
 
 use super::profile::{self, GroupProfile};
 use super::resource::{self, Error, read_document};
-use super::{Actor, Document, directory, membership};
+use super::{Actor, Denied, Document, directory, membership};
 use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryGroupId, DirectoryId, OrganizationId, ResourceId};
@@ -57,6 +58,8 @@ impl UseCase for Create {
 
     async fn run(&self, tx: &WriteTx) -> Result<Group, Error> {
         let directory = directory::enter::<Error>(tx, self.actor).await?;
+        let joining = [membership::Change::Add(self.members.clone())];
+        let members = membership::difference::<Error>(tx, directory.id, self.id, &joining).await?;
         let profile = GroupProfile::of(&self.document);
         let row = groups::Model {
             directory_id: directory.id,
@@ -79,8 +82,7 @@ impl UseCase for Create {
         };
         tx.count_resources(directory.id, ONE_MORE);
         append(tx, &directory, Kind::GroupCreated, &group, None);
-        let joining = membership::Change::Add(self.members.clone());
-        membership::change(tx, &directory, &group, &[joining]).await?;
+        members.write(tx, &directory, self.id).await?;
         Ok(group)
     }
 }
@@ -124,15 +126,16 @@ impl UseCase for Modify {
             .await?
             .ok_or(Error::NotFound)?;
         let document = (self.change)(&old).map_err(Error::Refused)?;
-        let has_changed = document != old.document;
-        let mut new = if has_changed {
+        let members =
+            membership::difference::<Error>(tx, directory.id, self.id, &self.members).await?;
+        let new = if document != old.document {
             rewrite(tx, &directory, &old, document).await?
-        } else {
+        } else if members.is_empty() {
             old
+        } else {
+            next_version(tx, old).await?
         };
-        if membership::change(tx, &directory, &new, &self.members).await? && !has_changed {
-            new.row = touch(tx, &new.row).await?;
-        }
+        members.write(tx, &directory, self.id).await?;
         Ok(new)
     }
 }
@@ -166,22 +169,33 @@ async fn rewrite(
     Ok(new)
 }
 
-/// Counts the group's version on because its members changed: the resource, as SCIM shows it, is new.
-async fn touch(tx: &WriteTx, row: &groups::Model) -> Result<groups::Model, DbErr> {
+/// The group with other members: the resource, as SCIM shows it, is new.
+async fn next_version(tx: &WriteTx, group: Group) -> Result<Group, DbErr> {
+    let which = Condition::all().add(groups::Column::Id.eq(group.row.id));
+    touch(tx, group.row.directory_id, which).await?;
     let row = groups::Model {
-        version: row.version + 1,
+        version: group.row.version + 1,
         updated_at: tx.now(),
-        ..row.clone()
+        ..group.row
     };
-    let change = groups::ActiveModel {
-        directory_id: sea_orm::ActiveValue::Unchanged(row.directory_id),
-        id: sea_orm::ActiveValue::Unchanged(row.id),
-        version: sea_orm::ActiveValue::Set(row.version),
-        updated_at: sea_orm::ActiveValue::Set(row.updated_at),
-        ..Default::default()
-    };
-    groups::Entity::update(change).exec(tx).await?;
-    Ok(row)
+    Ok(Group { row, ..group })
+}
+
+/// Counts the versions of groups on because their members change; tells of how many.
+pub(super) async fn touch(
+    tx: &WriteTx,
+    directory_id: DirectoryId,
+    which: Condition,
+) -> Result<u64, DbErr> {
+    let next = Expr::col(groups::Column::Version).add(1);
+    let touched = groups::Entity::update_many()
+        .col_expr(groups::Column::Version, next)
+        .col_expr(groups::Column::UpdatedAt, Expr::value(tx.now()))
+        .filter(groups::Column::DirectoryId.eq(directory_id))
+        .filter(which)
+        .exec(tx)
+        .await?;
+    Ok(touched.rows_affected)
 }
 
 /// Changes a group and its members; what stays the same is not written and makes no event.
@@ -222,6 +236,7 @@ impl UseCase for Delete {
             .await?
             .ok_or(Error::NotFound)?;
         (self.check)(&group).map_err(Error::Refused)?;
+        membership::remove_group(tx, &directory, self.id).await?;
         groups::Entity::delete_by_id((directory.id, self.id))
             .exec(tx)
             .await?;
@@ -231,7 +246,8 @@ impl UseCase for Delete {
     }
 }
 
-/// Deletes a group with its memberships. As at WorkOS there is one event, and none per member.
+/// Deletes a group with its memberships. As at WorkOS there is one event, and none per member; where
+/// groups are flattened, who thereby leaves a group above it leaves that first.
 ///
 /// # Errors
 /// There is no such group, the check refuses, the actor may not write, or the database fails; then nothing is written.
@@ -244,6 +260,49 @@ pub async fn delete(
 ) -> Result<(), Error> {
     store
         .write(Lane::Directory(directory_id), Delete { actor, id, check })
+        .await
+}
+
+struct SetFlattening(bool);
+
+impl UseCase for SetFlattening {
+    type Answer = ();
+    type Error = Error;
+
+    async fn run(&self, tx: &WriteTx) -> Result<(), Error> {
+        let locked = tx.directory().ok_or(Denied::NoDirectory)?;
+        let directory = &locked.row;
+        if !directory::State::is_open(directory) {
+            return Err(Denied::NoDirectory.into());
+        }
+        if directory.flatten_groups == self.0 {
+            return Ok(());
+        }
+        membership::announce_flattening(tx, directory, self.0).await?;
+        let change = directories::ActiveModel {
+            id: ActiveValue::Unchanged(directory.id),
+            flatten_groups: ActiveValue::Set(self.0),
+            updated_at: ActiveValue::Set(tx.now()),
+            ..Default::default()
+        };
+        directories::Entity::update(change).exec(tx).await?;
+        tx.directory_changed(directory.id);
+        Ok(())
+    }
+}
+
+/// Decides whether the events of a directory tell of everybody in a group, also through groups in it, or
+/// of its direct members only. Switching makes the events of the difference.
+///
+/// # Errors
+/// There is no such directory, or the database fails; then nothing is written.
+pub async fn set_flattening(
+    store: &Store,
+    directory_id: DirectoryId,
+    is_flat: bool,
+) -> Result<(), Error> {
+    store
+        .write(Lane::Directory(directory_id), SetFlattening(is_flat))
         .await
 }
 

@@ -1,9 +1,9 @@
 //! Directories and who is in them: the rules, without HTTP.
 //!
 //! Cast: a [`directory`] belongs to an organization, is reached at its [`address`]es, and is opened by
-//! SCIM [`token`]s. It holds [`user`]s and [`group`]s, and [`membership`]s as rows between them. A
-//! *document* is a SCIM resource as its provider gave it, without the attributes that we assign; a
-//! [`profile`] is what we read from it.
+//! SCIM [`token`]s. It holds [`user`]s and [`group`]s, and [`membership`]s as rows between them; groups
+//! may be in groups ([`nesting`]). A *document* is a SCIM resource as its provider gave it, without the
+//! attributes that we assign; a [`profile`] is what we read from it.
 //!
 //! Invariants: every write runs under the directory's row lock, as an [`Actor`] whose right to write is
 //! checked under that lock; a write that changes nothing writes nothing and makes no event; every change
@@ -17,10 +17,12 @@ pub mod address;
 pub mod directory;
 pub mod group;
 pub mod membership;
+pub mod nesting;
 pub mod profile;
 pub mod query;
 pub mod resource;
 pub mod token;
+mod turnover;
 pub mod user;
 
 /// A SCIM resource as its provider gave it, without `id`, `meta`, `schemas` and what else we assign.

@@ -4,8 +4,17 @@ use std::sync::Arc;
 
 use sea_orm::DbErr;
 
-use super::{Denied, Document};
+use super::{Denied, Document, nesting};
 use crate::storage;
+
+/// The two kinds of resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceKind {
+    /// A person.
+    User,
+    /// A set of people and of groups.
+    Group,
+}
 
 /// Why a user or a group was not written.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +28,9 @@ pub enum Error {
     /// Another user of the directory has the userName, or another group the same external id or name.
     #[error("another resource of this directory has the same identity")]
     Taken,
+    /// A group cannot be a member of this one.
+    #[error(transparent)]
+    Nesting(#[from] nesting::Error),
     /// The change was refused by whoever asked for it.
     #[error("the change was refused")]
     Refused(#[source] Refusal),

@@ -182,7 +182,7 @@ impl UseCase for Delete {
             .await?
             .ok_or(Error::NotFound)?;
         (self.check)(&user).map_err(Error::Refused)?;
-        membership::remove_user(tx, &directory, &user).await?;
+        membership::remove_user(tx, &directory, user.row.id).await?;
         users::Entity::delete_by_id((directory.id, self.id))
             .exec(tx)
             .await?;

@@ -10,14 +10,15 @@ use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use futures_util::stream;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::caller::Caller;
 use super::http::{CONTENT_TYPE, Refusal};
+use super::patch::members;
 use super::render::{self, MemberRef, Projection};
 use super::resources::{Resource, location};
 use super::schema::ResourceType;
-use crate::directories::membership::members_after;
+use crate::directories::membership::{ListedMember, MemberPlace, members_after};
 use crate::ids::ResourceId;
 use crate::storage;
 
@@ -34,7 +35,7 @@ enum Piece {
 
 struct Remaining {
     group: ResourceId,
-    after: Option<ResourceId>,
+    after: Option<MemberPlace>,
     projection: Projection,
     /// Whether a member has been written, which the next one is set apart from by a comma.
     has_begun: bool,
@@ -168,15 +169,16 @@ impl Remaining {
             MEMBERS_PAGE,
         )
         .await?;
-        self.after = page.last().map(|row| row.user_id);
+        self.after = page.last().map(ListedMember::place);
         let is_last = page.len() < MEMBERS_PAGE;
         let mut text = String::new();
-        for row in page {
+        for member in page {
+            let kind = member.kind.into();
             let member = render::member(&MemberRef {
-                value: row.user_id.to_string(),
-                kind: ResourceType::User,
-                location: location(caller, ResourceType::User, row.user_id),
-                display: row.display,
+                value: member.id.to_string(),
+                kind,
+                location: location(caller, kind, member.id),
+                display: member.display,
             });
             if let Some(member) = self.projection.member(member) {
                 if std::mem::replace(&mut self.has_begun, true) {
@@ -201,11 +203,9 @@ pub(super) async fn all_members(
         let connection = caller.context.store.reader();
         let directory_id = caller.directory_id();
         let page = members_after(connection, directory_id, group, after, MEMBERS_PAGE).await?;
-        after = page.last().map(|row| row.user_id);
+        after = page.last().map(ListedMember::place);
         let is_last = page.len() < MEMBERS_PAGE;
-        all.extend(page.into_iter().map(
-            |row| json!({"value": row.user_id.to_string(), "type": "User", "display": row.display}),
-        ));
+        all.extend(page.iter().map(members::element));
         if all.len() > members_max {
             return Ok(None);
         }

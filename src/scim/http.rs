@@ -149,6 +149,7 @@ pub(super) fn refuse(kind: ResourceType, error: resource::Error) -> Refusal {
         resource::Error::Denied(denied) => denied.into(),
         resource::Error::NotFound => missing(kind),
         resource::Error::Taken => taken(kind).into(),
+        resource::Error::Nesting(error) => ScimError::invalid_value(error.to_string()).into(),
         resource::Error::Refused(cause) => refused(cause),
         resource::Error::Storage(error) => error.into(),
     }

@@ -30,6 +30,8 @@ pub struct GroupRef {
     pub display: String,
     /// Its URL.
     pub location: String,
+    /// Whether the user is a member of it, and not only of a group in it.
+    pub is_direct: bool,
 }
 
 /// A member of a group.
@@ -59,7 +61,7 @@ pub fn user(
                 "value": group.value,
                 "$ref": group.location,
                 "display": group.display,
-                "type": "direct",
+                "type": if group.is_direct { "direct" } else { "indirect" },
             })
         });
         resource.insert("groups".to_owned(), groups.collect());
@@ -336,6 +338,7 @@ mod tests {
             value: "7".to_owned(),
             display: "Tour Guides".to_owned(),
             location: "https://scim.example.com/Groups/7".to_owned(),
+            is_direct: true,
         };
         user("26", &document, &[of], &META)
     }

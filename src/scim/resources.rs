@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::caller::Caller;
 use super::http::{Refusal, missing, refuse};
 use super::patch::{self, MemberChange, members, operation};
 use super::render::{self, GroupRef, Meta};
 use super::schema::ResourceType;
-use super::schema::document::{self, MemberValue};
+use super::schema::document;
 use super::version::{self, Conditions};
 use crate::clock;
 use crate::directories::group::{self, Group};
-use crate::directories::membership::{self, Change, Member, MemberTest};
+use crate::directories::membership::{self, Change};
 use crate::directories::query::Row;
 use crate::directories::user::{self, User};
 use crate::ids::ResourceId;
@@ -120,13 +120,15 @@ async fn groups_of(
         return Ok(groups);
     }
     let store = &caller.context.store;
-    let rows = membership::groups_of(store.reader(), caller.directory_id(), ids).await?;
-    for (user_id, row) in rows {
-        let group = Group::from_row(row)?;
-        groups.entry(user_id).or_default().push(GroupRef {
+    let memberships = membership::groups_of(store.reader(), caller.directory_id(), ids).await?;
+    for membership in memberships {
+        let group = &membership.group;
+        let groups = groups.entry(membership.user_id).or_default();
+        groups.push(GroupRef {
             value: group.row.id.to_string(),
             display: group.name().to_owned(),
             location: location(caller, ResourceType::Group, group.row.id),
+            is_direct: membership.is_direct,
         });
     }
     Ok(groups)
@@ -152,7 +154,7 @@ pub(super) async fn create(
             .await
             .map(|user| Resource::User(user, Vec::new())),
         ResourceType::Group => {
-            let members = known(members.unwrap_or_default());
+            let members = members::known(members.unwrap_or_default());
             group::create(store, directory_id, caller.actor, id, document, members)
                 .await
                 .map(Resource::Group)
@@ -183,7 +185,7 @@ pub(super) async fn replace(
                 conditions.check_write(group.row.version)?;
                 Ok(document.clone())
             });
-            let members = Change::Replace(known(members.unwrap_or_default()));
+            let members = Change::Replace(members::known(members.unwrap_or_default()));
             modify_group(caller, id, change, vec![members]).await
         }
     }
@@ -210,7 +212,11 @@ pub(super) async fn patch(
         }
         ResourceType::Group => {
             let patch = members::group(operations)?;
-            let members = patch.members.into_iter().map(change_of).collect();
+            let members = patch
+                .members
+                .into_iter()
+                .map(MemberChange::of_rows)
+                .collect();
             let operations = patch.document;
             let change: group::Change = Arc::new(move |group| {
                 conditions.check_write(group.row.version)?;
@@ -269,39 +275,4 @@ pub(super) async fn delete(
         }
     };
     deleted.map_err(|error| refuse(kind, error))
-}
-
-/// The members that could be ours; an id that is none of ours names nobody and is left out.
-fn known(members: Vec<MemberValue>) -> Vec<Member> {
-    members
-        .into_iter()
-        .filter_map(|member| {
-            Some(Member {
-                user_id: ResourceId::parse(&member.value)?,
-                display: member.display,
-            })
-        })
-        .collect()
-}
-
-fn change_of(change: MemberChange) -> Change {
-    match change {
-        MemberChange::Add(members) => Change::Add(known(members)),
-        MemberChange::Remove(ids) => {
-            Change::Remove(ids.iter().filter_map(|id| ResourceId::parse(id)).collect())
-        }
-        MemberChange::RemoveAll => Change::Replace(Vec::new()),
-        MemberChange::Replace(members) => Change::Replace(known(members)),
-        MemberChange::RemoveMatching(filter) => {
-            let test: MemberTest = Arc::new(move |member| {
-                let element = json!({
-                    "value": member.user_id.to_string(),
-                    "type": "User",
-                    "display": member.display,
-                });
-                members::matches(&filter, &element)
-            });
-            Change::RemoveMatching(test)
-        }
-    }
 }

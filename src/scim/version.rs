@@ -23,6 +23,7 @@ pub(super) fn tag(number: i64, groups: &[GroupRef]) -> String {
             hash.update(text.len().to_be_bytes());
             hash.update(text.as_bytes());
         }
+        hash.update([u8::from(group.is_direct)]);
     }
     let digest: [u8; 32] = hash.finalize().into();
     let digest: String = digest
@@ -171,6 +172,7 @@ mod tests {
             value: "1".to_owned(),
             display: display.to_owned(),
             location: String::new(),
+            is_direct: true,
         };
         let before = tag(3, &[group("a")]);
         let after = tag(3, &[group("b")]);

@@ -13,6 +13,7 @@ use sea_orm::{
 };
 
 use super::address::Address;
+pub use super::resource::ResourceKind;
 use super::token::{self, Opened};
 use crate::ids::{DirectoryId, ResourceId};
 use crate::storage::Store;
@@ -25,15 +26,6 @@ pub use term::{Key, Term, Test};
 
 /// How many ids one statement names at most.
 const IDS_MAX: usize = 1_000;
-
-/// The two kinds of resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ResourceKind {
-    /// A person.
-    User,
-    /// A set of people and of groups.
-    Group,
-}
 
 impl ResourceKind {
     fn table(self) -> &'static str {

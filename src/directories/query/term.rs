@@ -159,6 +159,10 @@ fn push_member(sql: &mut Sql, directory: &str, id: ResourceId) {
         .push(directory)
         .push(" AND m.user_id = ")
         .bind(id)
+        .push(" UNION ALL SELECT g.group_id FROM group_members g WHERE g.directory_id = ")
+        .push(directory)
+        .push(" AND g.member_id = ")
+        .bind(id)
         .push(")");
 }
 

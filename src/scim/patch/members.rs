@@ -6,9 +6,13 @@
 //! Entra, and others too, remove members by `remove` on `members` *with a value*. By the letter of
 //! RFC 7644 section 3.5.2.2 that path means all members; what they mean is the members listed.
 
-use serde_json::{Map, Value};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
 
 use super::operation::{Op, Operation, place};
+use crate::directories::membership::{self, ListedMember};
+use crate::ids::ResourceId;
 use crate::scim::error::ScimError;
 use crate::scim::filter::{CompareOp, Filter, Literal, eval, path::Path};
 use crate::scim::schema::attribute::Attribute;
@@ -58,6 +62,46 @@ pub fn group(operations: Vec<Operation>) -> Result<GroupPatch, ScimError> {
 pub fn matches(filter: &Filter, member: &Value) -> bool {
     let attribute = group_schema::SCHEMA.find(group_schema::MEMBERS);
     attribute.is_some_and(|attribute| eval::element_matches(filter, attribute, member))
+}
+
+impl MemberChange {
+    /// The change as the directory makes it.
+    pub fn of_rows(self) -> membership::Change {
+        match self {
+            Self::Add(members) => membership::Change::Add(known(members)),
+            Self::Remove(ids) => {
+                let ids = ids.iter().filter_map(|id| ResourceId::parse(id));
+                membership::Change::Remove(ids.collect())
+            }
+            Self::RemoveAll => membership::Change::Replace(Vec::new()),
+            Self::Replace(members) => membership::Change::Replace(known(members)),
+            Self::RemoveMatching(filter) => {
+                membership::Change::RemoveMatching(Arc::new(move |member| {
+                    matches(&filter, &element(member))
+                }))
+            }
+        }
+    }
+}
+
+/// The members that could be ours; an id that is none of ours names nobody and is left out.
+pub fn known(members: Vec<MemberValue>) -> Vec<membership::Member> {
+    let known = members.into_iter().filter_map(|member| {
+        Some(membership::Member {
+            id: ResourceId::parse(&member.value)?,
+            display: member.display,
+        })
+    });
+    known.collect()
+}
+
+/// A member as a filter sees it.
+pub fn element(member: &ListedMember) -> Value {
+    json!({
+        "value": member.id.to_string(),
+        "type": ResourceType::from(member.kind).name(),
+        "display": member.display,
+    })
 }
 
 fn split(operation: Operation, patch: &mut GroupPatch) -> Result<(), ScimError> {
@@ -176,7 +220,6 @@ fn filtered(
         (Op::Add, Some(ids)) => {
             let member = |value| MemberValue {
                 value,
-                kind: None,
                 display: None,
             };
             Ok(MemberChange::Add(ids.into_iter().map(member).collect()))

@@ -767,7 +767,6 @@ fn split(operations: Value) -> Result<GroupPatch, ScimError> {
 fn member(value: &str) -> MemberValue {
     MemberValue {
         value: value.to_owned(),
-        kind: None,
         display: None,
     }
 }
@@ -798,7 +797,6 @@ fn members_are_added_in_every_shape() {
     );
     let full = MemberValue {
         value: "26".to_owned(),
-        kind: Some("User".to_owned()),
         display: Some("b@x".to_owned()),
     };
     assert_eq!(changes(okta), [MemberChange::Add(vec![full])]);

@@ -30,13 +30,11 @@ pub struct Incoming {
     pub members: Option<Vec<MemberValue>>,
 }
 
-/// One member of a group, as a client names it.
+/// One member of a group, as a client names it. Whether it is a user or a group, its id tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberValue {
     /// The id of the user or group.
     pub value: String,
-    /// The `type`, if given.
-    pub kind: Option<String>,
     /// The `display`, if given.
     pub display: Option<String>,
 }
@@ -220,7 +218,8 @@ fn plant(map: &mut Map<String, Value>, names: &[String], value: Value) -> Result
     }
 }
 
-/// Reads members from an array, from one object or from a bare id. `$ref` is not looked at.
+/// Reads members from an array, from one object or from a bare id. `$ref` and `type` are not
+/// looked at.
 pub fn member_values(value: Value) -> Result<Vec<MemberValue>, ScimError> {
     let items = match value {
         Value::Null => Vec::new(),
@@ -243,7 +242,6 @@ pub fn member_values(value: Value) -> Result<Vec<MemberValue>, ScimError> {
 fn member_value(item: Value) -> Result<MemberValue, ScimError> {
     let mut member = MemberValue {
         value: String::new(),
-        kind: None,
         display: None,
     };
     match item {
@@ -252,8 +250,6 @@ fn member_value(item: Value) -> Result<MemberValue, ScimError> {
             for (name, part) in parts {
                 if name.eq_ignore_ascii_case("value") {
                     member.value = text_of(part, "members.value")?.unwrap_or_default();
-                } else if name.eq_ignore_ascii_case("type") {
-                    member.kind = text_of(part, "members.type")?;
                 } else if name.eq_ignore_ascii_case("display") {
                     member.display = text_of(part, "members.display")?;
                 }

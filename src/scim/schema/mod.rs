@@ -106,6 +106,15 @@ impl From<ResourceType> for ResourceKind {
     }
 }
 
+impl From<ResourceKind> for ResourceType {
+    fn from(kind: ResourceKind) -> Self {
+        match kind {
+            ResourceKind::User => Self::User,
+            ResourceKind::Group => Self::Group,
+        }
+    }
+}
+
 static META: [Attribute; 5] = [
     Attribute::string("resourceType", "The name of the resource type.")
         .exact()

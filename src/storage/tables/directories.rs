@@ -19,6 +19,7 @@ pub struct Model {
     pub kind: String,
     pub state: String,
     pub shard: i16,
+    pub flatten_groups: bool,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,
 }

@@ -1,4 +1,4 @@
-//! Who is in which group.
+//! Which users are in which group.
 
 use sea_orm::entity::prelude::*;
 

@@ -11,6 +11,7 @@ pub mod endpoints;
 pub mod events;
 pub mod exceptions;
 pub mod facts;
+pub mod group_members;
 pub mod groups;
 pub mod memberships;
 pub mod organization_domains;

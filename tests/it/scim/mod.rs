@@ -5,6 +5,8 @@ mod base_urls;
 mod discovery;
 mod errors;
 mod groups;
+mod large_groups;
 mod lists;
+mod nested;
 mod streaming;
 mod users;

@@ -352,8 +352,8 @@ async fn a_deleted_user_leaves_its_groups_first_and_is_gone(app: TestApp) {
     insta::assert_snapshot!(world(&app).await, @r#"
     directory "Acme's directory" linked
       user#2 bob active v1
-      group#1 "engineers" v1 [user#2]
-      group#2 "countesses" v1 []
+      group#1 "engineers" v2 [user#2]
+      group#2 "countesses" v2 []
       1 dsync.activated
       2 dsync.user.created user#1
       3 dsync.user.created user#2

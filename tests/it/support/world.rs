@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use rollcall::ids::{DirectoryId, ResourceId};
-use rollcall::storage::tables::{directories, events, groups, memberships, users};
+use rollcall::storage::tables::{directories, events, group_members, groups, memberships, users};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::Value;
 
@@ -103,14 +103,7 @@ async fn write_directory(app: &TestApp, id: DirectoryId, text: &mut String) {
         .await
         .unwrap();
     for group in groups {
-        let members = memberships::Entity::find()
-            .filter(memberships::Column::DirectoryId.eq(id))
-            .filter(memberships::Column::GroupId.eq(group.id))
-            .order_by_asc(memberships::Column::UserId)
-            .all(connection)
-            .await
-            .unwrap();
-        let members: Vec<String> = members.iter().map(|row| names.user(row.user_id)).collect();
+        let members = members(app, &group, &mut names).await;
         let name = names.group(group.id);
         let key = &group.display_name_key;
         writeln!(
@@ -124,6 +117,28 @@ async fn write_directory(app: &TestApp, id: DirectoryId, text: &mut String) {
     for line in story {
         writeln!(text, "  {line}").unwrap();
     }
+}
+
+/// The users and then the groups that are in a group.
+async fn members(app: &TestApp, group: &groups::Model, names: &mut Names) -> Vec<String> {
+    let connection = app.store().reader();
+    let users = memberships::Entity::find()
+        .filter(memberships::Column::DirectoryId.eq(group.directory_id))
+        .filter(memberships::Column::GroupId.eq(group.id))
+        .order_by_asc(memberships::Column::UserId)
+        .all(connection)
+        .await
+        .unwrap();
+    let groups = group_members::Entity::find()
+        .filter(group_members::Column::DirectoryId.eq(group.directory_id))
+        .filter(group_members::Column::GroupId.eq(group.id))
+        .order_by_asc(group_members::Column::MemberId)
+        .all(connection)
+        .await
+        .unwrap();
+    let mut members: Vec<String> = users.iter().map(|row| names.user(row.user_id)).collect();
+    members.extend(groups.iter().map(|row| names.group(row.member_id)));
+    members
 }
 
 /// `5 dsync.user.updated user#1 was {"state":"active"}`; raw attributes are left out, as they say the

@@ -294,12 +294,10 @@ fn a_group_has_a_document_and_members() {
     );
     let second = MemberValue {
         value: "2".to_owned(),
-        kind: Some("User".to_owned()),
         display: Some("b".to_owned()),
     };
     let first = MemberValue {
         value: "1".to_owned(),
-        kind: None,
         display: None,
     };
     assert_eq!(incoming.members, Some(vec![first, second]));
