@@ -78,6 +78,8 @@ pub struct ConfigureDirectory {
     /// The host name of its own.
     #[serde(default)]
     pub host_name: Change<String>,
+    /// Whether events tell of everybody in a group, also through groups in it.
+    pub flatten_groups: Option<bool>,
 }
 
 /// Changes those settings of a directory that the request names.
@@ -129,6 +131,7 @@ fn check(context: &Context, request: ConfigureDirectory) -> Result<Changes, Prob
         name,
         label,
         host_name,
+        flatten_groups: request.flatten_groups,
     })
 }
 
@@ -216,6 +219,7 @@ async fn view(context: &Context, row: &directories::Model) -> Result<Value, Prob
         "label": row.label,
         "former_labels": former_labels,
         "host_name": row.host_name,
+        "flatten_groups": row.flatten_groups,
         "name": row.name,
         "type": row.kind,
         "state": row.state,

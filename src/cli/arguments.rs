@@ -239,6 +239,9 @@ pub(super) struct DirectorySettings {
     /// Answer at its own host name no longer
     #[arg(long, conflicts_with = "host_name")]
     no_host_name: bool,
+    /// Whether events tell of everybody in a group, also through groups in it
+    #[arg(long, value_name = "BOOL")]
+    flatten_groups: Option<bool>,
 }
 
 impl DirectorySettings {
@@ -253,6 +256,7 @@ impl DirectorySettings {
                 "host_name",
                 text(self.host_name).or(cleared(self.no_host_name)),
             ),
+            ("flatten_groups", self.flatten_groups.map(Value::Bool)),
         ];
         let given = settings
             .into_iter()

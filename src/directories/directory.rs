@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 use super::address::{self, Address, LABELS_MAX};
-use super::{Actor, Denied, token};
+use super::{Actor, Denied, membership, token};
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryId, OrganizationId};
 use crate::storage::tables::{directories, directory_activity, directory_addresses, organizations};
@@ -106,6 +106,9 @@ pub struct Changes {
     pub label: Change<Address>,
     /// The host name of its own; the former one does not answer any more.
     pub host_name: Change<Address>,
+    /// Whether events tell of everybody in a group, also through groups in it, or of its direct members
+    /// only. Switching makes the events of the difference.
+    pub flatten_groups: Option<bool>,
 }
 
 /// Why a directory was not made or changed.
@@ -231,6 +234,12 @@ impl UseCase for Configure {
         }
         relabel(tx, &mut after, &changes.label).await?;
         move_to_host(tx, &mut after, &changes.host_name).await?;
+        if let Some(is_flat) = changes.flatten_groups {
+            after.flatten_groups = is_flat;
+        }
+        if after.flatten_groups != before.flatten_groups {
+            membership::announce_flattening(tx, &before, after.flatten_groups).await?;
+        }
         if after == before {
             return Ok(before);
         }
@@ -300,6 +309,7 @@ async fn save(tx: &WriteTx, directory: directories::Model) -> Result<directories
         name: ActiveValue::Set(directory.name),
         label: ActiveValue::Set(directory.label),
         host_name: ActiveValue::Set(directory.host_name),
+        flatten_groups: ActiveValue::Set(directory.flatten_groups),
         updated_at: ActiveValue::Set(tx.now()),
         ..Default::default()
     };

@@ -5,14 +5,14 @@
 
 use sea_orm::sea_query::{Condition, Expr, ExprTrait};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait,
-    IntoActiveModel, QueryFilter,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel,
+    QueryFilter,
 };
 use serde_json::{Map, Value, json};
 
 use super::profile::{self, GroupProfile};
 use super::resource::{self, Error, read_document};
-use super::{Actor, Denied, Document, directory, membership};
+use super::{Actor, Document, directory, membership};
 use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryGroupId, DirectoryId, OrganizationId, ResourceId};
@@ -260,49 +260,6 @@ pub async fn delete(
 ) -> Result<(), Error> {
     store
         .write(Lane::Directory(directory_id), Delete { actor, id, check })
-        .await
-}
-
-struct SetFlattening(bool);
-
-impl UseCase for SetFlattening {
-    type Answer = ();
-    type Error = Error;
-
-    async fn run(&self, tx: &WriteTx) -> Result<(), Error> {
-        let locked = tx.directory().ok_or(Denied::NoDirectory)?;
-        let directory = &locked.row;
-        if !directory::State::is_open(directory) {
-            return Err(Denied::NoDirectory.into());
-        }
-        if directory.flatten_groups == self.0 {
-            return Ok(());
-        }
-        membership::announce_flattening(tx, directory, self.0).await?;
-        let change = directories::ActiveModel {
-            id: ActiveValue::Unchanged(directory.id),
-            flatten_groups: ActiveValue::Set(self.0),
-            updated_at: ActiveValue::Set(tx.now()),
-            ..Default::default()
-        };
-        directories::Entity::update(change).exec(tx).await?;
-        tx.directory_changed(directory.id);
-        Ok(())
-    }
-}
-
-/// Decides whether the events of a directory tell of everybody in a group, also through groups in it, or
-/// of its direct members only. Switching makes the events of the difference.
-///
-/// # Errors
-/// There is no such directory, or the database fails; then nothing is written.
-pub async fn set_flattening(
-    store: &Store,
-    directory_id: DirectoryId,
-    is_flat: bool,
-) -> Result<(), Error> {
-    store
-        .write(Lane::Directory(directory_id), SetFlattening(is_flat))
         .await
 }
 

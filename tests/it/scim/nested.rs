@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rollcall::directories::group::set_flattening;
 use rollcall::directories::nesting::CHAIN_MAX;
-use rollcall::ids::DirectoryId;
 use serde_json::{Value, json};
 
 use crate::support::choices::Choices;
@@ -45,8 +43,12 @@ async fn remove(idp: &Idp, group: &str, ids: &[&str]) {
 }
 
 async fn flatten(app: &TestApp, idp: &Idp, is_flat: bool) {
-    let id = DirectoryId::parse(&idp.directory_id).unwrap();
-    set_flattening(app.store(), id, is_flat).await.unwrap();
+    let settings = json!({"flatten_groups": is_flat});
+    let configured = app
+        .vendor()
+        .configure_directory(&idp.directory_id, settings)
+        .await;
+    assert_eq!(configured.expect(200)["flatten_groups"], is_flat);
 }
 
 /// The events after the first `seen`, as kind, userName and name of the group.
