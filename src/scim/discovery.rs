@@ -18,7 +18,7 @@ pub(super) async fn service_provider_config(
 }
 
 pub(super) async fn schemas(caller: Caller, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    all(&request, schema::discovery::schemas(&caller.base_url))
+    all(&request, &schema::discovery::schemas(&caller.base_url))
 }
 
 pub(super) async fn schema(caller: Caller, request: HttpRequest) -> Result<HttpResponse, Refusal> {
@@ -32,7 +32,7 @@ pub(super) async fn resource_types(
 ) -> Result<HttpResponse, Refusal> {
     all(
         &request,
-        schema::discovery::resource_types(&caller.base_url),
+        &schema::discovery::resource_types(&caller.base_url),
     )
 }
 
@@ -49,7 +49,7 @@ fn name(request: &HttpRequest) -> &str {
     request.match_info().get("name").unwrap_or("")
 }
 
-fn all(request: &HttpRequest, found: Vec<Value>) -> Result<HttpResponse, Refusal> {
+fn all(request: &HttpRequest, found: &[Value]) -> Result<HttpResponse, Refusal> {
     refuse_filter(request)?;
     Ok(answer(StatusCode::OK, render::list_response(found)))
 }

@@ -18,6 +18,7 @@ use super::search::{self, Found, Plan, Query};
 use super::version::Conditions;
 use crate::directories::query::{Ask, FirstRows, Order, Term};
 use crate::ids::ResourceId;
+use crate::json;
 use crate::web;
 
 /// `GET` of an endpoint, or of the base URL: a list.
@@ -53,15 +54,18 @@ pub(super) async fn search(
 }
 
 async fn answer_list(caller: Caller, query: &Query, found: Found) -> Result<HttpResponse, Refusal> {
-    let mut frame = json!({"schemas": [LIST_URN], "totalResults": found.total});
-    frame["itemsPerPage"] = found.resources.len().into();
+    let mut frame = json::fields(json!({
+        "schemas": [LIST_URN],
+        "totalResults": found.total,
+        "itemsPerPage": found.resources.len(),
+    }));
     if let Some(start_index) = found.start_index {
-        frame["startIndex"] = start_index.into();
+        frame.insert("startIndex".to_owned(), start_index.into());
     }
     if let Some(cursor) = found.next_cursor {
-        frame["nextCursor"] = cursor.into();
+        frame.insert("nextCursor".to_owned(), cursor.into());
     }
-    let frame = frame.to_string();
+    let frame = Value::Object(frame).to_string();
     let mut content = Content::default();
     content.text(frame.strip_suffix('}').unwrap_or(&frame));
     content.text(",\"Resources\":[");

@@ -124,7 +124,7 @@ fn frame(
 }
 
 /// A list of discovery documents (RFC 7644 section 3.4.2): all of them on one page.
-pub fn list_response(resources: Vec<Value>) -> Value {
+pub fn list_response(resources: &[Value]) -> Value {
     json!({
         "schemas": [LIST_URN],
         "totalResults": resources.len(),
@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_list_of_documents_is_one_page() {
-        let list = list_response(vec![json!({"id": "1"})]);
+        let list = list_response(&[json!({"id": "1"})]);
         assert_eq!(list["itemsPerPage"], 1);
         assert_eq!(list["totalResults"], 1);
         assert_eq!(list["startIndex"], 1);

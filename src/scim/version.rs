@@ -26,12 +26,10 @@ pub(super) fn tag(number: i64, groups: &[GroupRef]) -> String {
         hash.update([u8::from(group.is_direct)]);
     }
     let digest: [u8; 32] = hash.finalize().into();
-    let digest: String = digest
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("W/\"{number}.{digest}\"")
+    let digest = digest
+        .first_chunk()
+        .map_or(0, |first| u64::from_be_bytes(*first));
+    format!("W/\"{number}.{digest:016x}\"")
 }
 
 /// What a client wants to be so before anything happens.

@@ -223,7 +223,7 @@ fn filled_value(
             .map(|item| filled_value(item, holds_ids, newcomers, needs))
             .collect::<Result<_, _>>()?,
         Value::String(text) if holds_ids => Value::String(filled_text(&text, newcomers, needs)?),
-        other => other,
+        plain @ (Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_)) => plain,
     })
 }
 
@@ -285,7 +285,7 @@ mod tests {
     use super::{Plan, Target};
     use crate::scim::bulk::request;
 
-    fn plan(operations: Value) -> Plan {
+    fn plan(operations: &Value) -> Plan {
         let body = json!({
             "schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],
             "Operations": operations,
@@ -297,7 +297,7 @@ mod tests {
         )
     }
 
-    fn post(kind: &str, name: &str, data: Value) -> Value {
+    fn post(kind: &str, name: &str, data: &Value) -> Value {
         json!({"method": "POST", "path": format!("/{kind}"), "bulkId": name, "data": data})
     }
 
@@ -308,10 +308,10 @@ mod tests {
     #[test]
     fn a_group_waits_for_the_members_that_it_names() {
         let members = json!({"displayName": "g", "members": [{"value": "bulkId:b"}]});
-        let plan = plan(json!([
-            post("Groups", "a", members),
-            post("Users", "c", json!({"userName": "c"})),
-            post("Users", "b", json!({"userName": "b"})),
+        let plan = plan(&json!([
+            post("Groups", "a", &members),
+            post("Users", "c", &json!({"userName": "c"})),
+            post("Users", "b", &json!({"userName": "b"})),
         ]));
         assert_eq!(order(&plan), [2, 0, 1]);
         let ids: Vec<String> = plan
@@ -327,15 +327,15 @@ mod tests {
     #[test]
     fn people_may_refer_to_each_other_and_groups_may_not() {
         let boss = |of: &str| json!({"manager": {"value": format!("bulkId:{of}")}});
-        let managers = plan(json!([
-            post("Users", "a", boss("b")),
-            post("Users", "b", boss("a")),
+        let managers = plan(&json!([
+            post("Users", "a", &boss("b")),
+            post("Users", "b", &boss("a")),
         ]));
         assert!(managers.steps().all(|step| step.operation.is_ok()));
         let member = |of: &str| json!({"members": [{"value": format!("bulkId:{of}")}]});
-        let groups = plan(json!([
-            post("Groups", "a", member("b")),
-            post("Groups", "b", member("a")),
+        let groups = plan(&json!([
+            post("Groups", "a", &member("b")),
+            post("Groups", "b", &member("a")),
         ]));
         let refused: Vec<u16> = groups
             .steps()
@@ -346,8 +346,8 @@ mod tests {
 
     #[test]
     fn references_stand_in_paths_filters_and_urls_and_nowhere_else() {
-        let plan = plan(json!([
-            post("Users", "q", json!({"userName": "bulkId:q", "displayName": "bulkId:none"})),
+        let plan = plan(&json!([
+            post("Users", "q", &json!({"userName": "bulkId:q", "displayName": "bulkId:none"})),
             {"method": "PATCH", "path": "/Users/bulkId:q", "data": {"Operations": [
                 {"op": "remove", "path": "members[value eq \"bulkId:q\"]"},
                 {"op": "add", "path": "members", "value": [{"value": "bulkId:q", "$ref": "/Users/bulkId:q"}]},
@@ -379,11 +379,11 @@ mod tests {
                 post(
                     "Users",
                     &number.to_string(),
-                    json!({"manager": {"value": next}}),
+                    &json!({"manager": {"value": next}}),
                 )
             })
             .collect();
-        let plan = plan(Value::Array(operations));
+        let plan = plan(&Value::Array(operations));
         assert_eq!(order(&plan).len(), 1_000);
     }
 }

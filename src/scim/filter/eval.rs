@@ -112,7 +112,11 @@ impl Scope {
         let part = path.sub.as_deref().unwrap_or("value");
         let values = elements.into_iter().filter_map(|element| match element {
             Value::Object(inner) => named(inner, part).or(path.sub.is_none().then_some(element)),
-            other => path.sub.is_none().then_some(other),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => path.sub.is_none().then_some(element),
         });
         Some(values.collect())
     }
@@ -227,13 +231,13 @@ fn holds(filter: &Filter, scope: Scope, parts: &Map<String, Value>) -> bool {
         Filter::Not(inner) => !holds(inner, scope, parts),
         Filter::Present { path } => match scope.find(path) {
             Some(target) => is_present(target, parts),
-            None => match scope.find_extension(path) {
-                Some(schema) => parts.contains_key(schema.urn),
-                None => {
+            None => scope.find_extension(path).map_or_else(
+                || {
                     let found = scope.find_foreign(path, parts).unwrap_or_default();
                     found.into_iter().any(is_filled)
-                }
-            },
+                },
+                |schema| parts.contains_key(schema.urn),
+            ),
         },
         Filter::Compare { path, op, value } => match scope.find(path) {
             Some(target) => {

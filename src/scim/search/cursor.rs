@@ -133,7 +133,10 @@ mod tests {
         let invalid = Some(ScimType::InvalidCursor);
         assert_eq!(refused(Fingerprint::of(&["ab", ""]), 10, &text), invalid);
         assert_eq!(refused(list, 11, &text), Some(ScimType::InvalidCount));
-        assert_eq!(refused(list, 10, &text[..text.len() - 2]), invalid);
+        assert_eq!(
+            refused(list, 10, text.get(..text.len() - 2).unwrap()),
+            invalid
+        );
         assert_eq!(refused(list, 10, "no cursor"), invalid);
     }
 }

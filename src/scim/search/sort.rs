@@ -88,12 +88,12 @@ impl Sort {
             None => resource,
         };
         let whole = holder.get(target.attribute.name)?;
-        let one = match whole {
-            Value::Array(items) => items
+        let one = match whole.as_array() {
+            Some(items) => items
                 .iter()
                 .find(|item| item.get("primary") == Some(&Value::Bool(true)))
                 .or_else(|| items.first())?,
-            single => single,
+            None => whole,
         };
         let leaf = leaf(target)?;
         let value = if target.attribute.kind == AttributeType::Complex {

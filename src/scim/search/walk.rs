@@ -53,7 +53,7 @@ impl Walk<'_> {
     ) -> Result<Part, Refusal> {
         // One more than asked for tells whether there is a next page.
         let mut found = match (first, after) {
-            (Some(first), _) => self.of_first(first, count + 1),
+            (Some(first), _) => of_first(first, count + 1),
             (None, Some(spot)) => self.behind(&spot, count + 1).await?,
             (None, None) => self.behind_rows(0, count + 1).await?,
         };
@@ -73,20 +73,16 @@ impl Walk<'_> {
         start: u64,
         first: Option<First>,
     ) -> Result<Part, Refusal> {
-        let (found, sequence) = match first {
-            Some(first) => {
-                let sequence = first.sequence;
-                (self.of_first(first, count), sequence)
-            }
-            None => {
-                let sequence = self.sequence().await?;
-                let anchor = self.anchors.find(self.list, start, sequence);
-                let found = match anchor {
-                    Some(spot) if start > 1 => self.behind(&spot, count).await?,
-                    Some(_) | None => self.behind_rows(start - 1, count).await?,
-                };
-                (found, Some(sequence))
-            }
+        let (found, sequence) = if let Some(first) = first {
+            let sequence = first.sequence;
+            (of_first(first, count), sequence)
+        } else {
+            let sequence = self.sequence().await?;
+            let found = match self.anchors.find(self.list, start, sequence) {
+                Some(spot) if start > 1 => self.behind(&spot, count).await?,
+                Some(_) | None => self.behind_rows(start - 1, count).await?,
+            };
+            (found, Some(sequence))
         };
         let is_full = count > 0 && found.rows.len() == size(count);
         if let (true, Some(sequence), Some(last)) = (is_full, sequence, found.rows.last()) {
@@ -99,16 +95,6 @@ impl Walk<'_> {
             next: None,
             rows: found.rows,
         })
-    }
-
-    /// What was read already: rows of the one kind, from the first on.
-    fn of_first(&self, first: First, take: u64) -> Rows {
-        let is_all = first.rows.len() < size(take);
-        let total = u64::try_from(first.rows.len()).ok().filter(|_| is_all);
-        Rows {
-            rows: first.rows,
-            totals: vec![total],
-        }
     }
 
     /// Up to `take` rows behind a spot.
@@ -216,6 +202,16 @@ impl Walk<'_> {
             key: by_name.then(|| SortKey::Text(row.name_key().to_owned())),
             id: row.id(),
         }
+    }
+}
+
+/// What was read already: rows of the one kind, from the first on.
+fn of_first(first: First, take: u64) -> Rows {
+    let is_all = first.rows.len() < size(take);
+    let total = u64::try_from(first.rows.len()).ok().filter(|_| is_all);
+    Rows {
+        rows: first.rows,
+        totals: vec![total],
     }
 }
 
