@@ -46,10 +46,10 @@ impl MigrationTrait for Migration {
             index("directories", &["state"]),
             index("directory_addresses", &["directory_id"]),
             index("scim_tokens", &["directory_id"]),
-            index("users", &["directory_id", "external_id"]),
+            index("users", &["directory_id", "external_id", "id"]),
             index("users", &["directory_id", "email_key"]),
-            index("users", &["directory_id", "display_name_key"]),
-            index("groups", &["directory_id", "external_id"]),
+            index("users", &["directory_id", "display_name_key", "id"]),
+            index("groups", &["directory_id", "external_id", "id"]),
             index("groups", &["directory_id", "display_name_key", "id"]),
             // With the group at the end, they hold all that is asked of them. SQLite, which takes a
             // directory for a few rows, would else rather read the primary key of a whole directory.

@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use super::caller::Caller;
 use super::http::{CONTENT_TYPE, Refusal};
-use super::patch::members;
 use super::render::{self, MemberRef, Projection};
 use super::resources::{Resource, location};
 use super::schema::ResourceType;
@@ -173,13 +172,7 @@ impl Remaining {
         let is_last = page.len() < MEMBERS_PAGE;
         let mut text = String::new();
         for member in page {
-            let kind = member.kind.into();
-            let member = render::member(&MemberRef {
-                value: member.id.to_string(),
-                kind,
-                location: location(caller, kind, member.id),
-                display: member.display,
-            });
+            let member = member_of(caller, member);
             if let Some(member) = self.projection.member(member) {
                 if std::mem::replace(&mut self.has_begun, true) {
                     text.push(',');
@@ -189,6 +182,17 @@ impl Remaining {
         }
         Ok((text, is_last))
     }
+}
+
+/// A member as it is shown.
+fn member_of(caller: &Caller, member: ListedMember) -> Value {
+    let kind = member.kind.into();
+    render::member(&MemberRef {
+        value: member.id.to_string(),
+        kind,
+        location: location(caller, kind, member.id),
+        display: member.display,
+    })
 }
 
 /// The whole members of a group, for a filter that looks at more than who they are.
@@ -205,7 +209,7 @@ pub(super) async fn all_members(
         let page = members_after(connection, directory_id, group, after, MEMBERS_PAGE).await?;
         after = page.last().map(ListedMember::place);
         let is_last = page.len() < MEMBERS_PAGE;
-        all.extend(page.iter().map(members::element));
+        all.extend(page.into_iter().map(|member| member_of(caller, member)));
         if all.len() > members_max {
             return Ok(None);
         }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ConnectionTrait, DbErr, FromQueryResult, IdenStatic as _, Iterable as _, QueryResult,
+    ConnectionTrait, DbErr, FromQueryResult, IdenStatic as _, Iterable as _, QueryResult, Statement,
 };
 
 use super::address::Address;
@@ -17,6 +17,7 @@ pub use super::resource::ResourceKind;
 use super::token::{self, Opened};
 use crate::ids::{DirectoryId, ResourceId};
 use crate::storage::Store;
+use crate::storage::dialect::Dialect;
 use crate::storage::sql::Sql;
 use crate::storage::tables::{groups, users};
 
@@ -159,6 +160,22 @@ pub async fn rows(
     start: &Start,
     take: u64,
 ) -> Result<Vec<Row>, DbErr> {
+    let statement = rows_statement(store.dialect(), selection, order, start, take);
+    let found = store.reader().query_all_raw(statement).await?;
+    found
+        .iter()
+        .map(|row| Row::read(selection.kind, row))
+        .collect()
+}
+
+/// The statement of [`rows`].
+pub fn rows_statement(
+    dialect: Dialect,
+    selection: Selection<'_>,
+    order: Order,
+    start: &Start,
+    take: u64,
+) -> Statement {
     let kind = selection.kind;
     let mut sql = Sql::default();
     sql.push("SELECT ").push(&columns(kind));
@@ -171,11 +188,7 @@ pub async fn rows(
     if let Start::Skip(skip @ 1..) = start {
         sql.push(" OFFSET ").bind(integer(*skip));
     }
-    let found = store
-        .reader()
-        .query_all_raw(sql.statement(store.dialect()))
-        .await?;
-    found.iter().map(|row| Row::read(kind, row)).collect()
+    sql.statement(dialect)
 }
 
 /// How many rows a selection has. Without terms they are not walked but read from the counts.
@@ -265,29 +278,11 @@ pub async fn open(
     now: DateTime<Utc>,
     ask: Ask<'_>,
 ) -> Result<Option<(Opened, FirstRows)>, DbErr> {
-    const DIRECTORY: &str = "(SELECT id FROM caller)";
     let Some(credential) = token::Credential::parse(text) else {
         return Ok(None);
     };
-    let mut sql = Sql::default();
-    sql.push("WITH caller AS (");
-    credential.push_opening(&mut sql, address, now);
-    sql.push(") SELECT caller.*, ").push(&columns(ask.kind));
-    if ask.with_sequence {
-        sql.push(", COALESCE((SELECT MAX(e.sequence) FROM events e WHERE e.directory_id = ")
-            .push(DIRECTORY)
-            .push("), 0) AS newest");
-    }
-    sql.push(" FROM caller LEFT JOIN ")
-        .push(ask.kind.table())
-        .push(" r ON r.directory_id = caller.id");
-    term::push_all(&mut sql, ask.kind, DIRECTORY, ask.terms);
-    push_order(&mut sql, ask.kind, ask.order);
-    sql.push(" LIMIT ").bind(integer(ask.take));
-    let found = store
-        .reader()
-        .query_all_raw(sql.statement(store.dialect()))
-        .await?;
+    let statement = opening_statement(store.dialect(), address, &credential, now, ask);
+    let found = store.reader().query_all_raw(statement).await?;
     let Some(opened) = credential.read(found.first())? else {
         return Ok(None);
     };
@@ -300,6 +295,39 @@ pub async fn open(
         .filter_map(|row| read_joined(ask.kind, row).transpose())
         .collect::<Result<_, _>>()?;
     Ok(Some((opened, FirstRows { rows, sequence })))
+}
+
+/// The statement of [`open`].
+pub fn opening_statement(
+    dialect: Dialect,
+    address: &Address,
+    credential: &token::Credential,
+    now: DateTime<Utc>,
+    ask: Ask<'_>,
+) -> Statement {
+    const DIRECTORY: &str = "(SELECT id FROM caller)";
+    let mut sql = Sql::default();
+    sql.push("WITH caller AS (");
+    credential.push_opening(&mut sql, address, now);
+    sql.push(") SELECT caller.*, ").push(&columns(ask.kind));
+    if ask.with_sequence {
+        sql.push(", COALESCE((SELECT MAX(e.sequence) FROM events e WHERE e.directory_id = ")
+            .push(DIRECTORY)
+            .push("), 0) AS newest");
+    }
+    // The page is cut inside: PostgreSQL cannot know that there is one caller at most, and would sort
+    // the whole directory to cut outside.
+    sql.push(" FROM caller LEFT JOIN (SELECT r.* FROM ")
+        .push(ask.kind.table())
+        .push(" r WHERE r.directory_id = ")
+        .push(DIRECTORY);
+    term::push_all(&mut sql, ask.kind, DIRECTORY, ask.terms);
+    push_order(&mut sql, ask.kind, ask.order);
+    sql.push(" LIMIT ")
+        .bind(integer(ask.take))
+        .push(") r ON 1 = 1");
+    push_order(&mut sql, ask.kind, ask.order);
+    sql.statement(dialect)
 }
 
 /// A row of a LEFT JOIN; `None` if nothing was joined.
@@ -315,9 +343,10 @@ fn columns(kind: ResourceKind) -> String {
             let mut names: Vec<String> = users::Column::iter()
                 .map(|column| named(column.as_str()))
                 .collect();
+            // Not EXISTS, for which PostgreSQL may read all memberships of all directories.
             names.push(format!(
-                "EXISTS (SELECT 1 FROM memberships m WHERE m.directory_id = r.directory_id AND \
-                 m.user_id = r.id) AS {PREFIX}has_groups"
+                "(SELECT m.user_id FROM memberships m WHERE m.directory_id = r.directory_id AND \
+                 m.user_id = r.id LIMIT 1) IS NOT NULL AS {PREFIX}has_groups"
             ));
             names.join(", ")
         }

@@ -89,10 +89,10 @@ fn names(resource: ResourceType, path: &AttributePath) -> &'static str {
     }
 }
 
-/// What indexes answer of `name op "text"`. An empty text is left to evaluation, because columns do not
+/// What indexes answer of `name op "text"`. A blank text is left to evaluation, because columns do not
 /// tell it from no value.
 fn compared(resource: ResourceType, name: &str, op: CompareOp, text: &str) -> Pushdown {
-    if text.is_empty() {
+    if text.trim().is_empty() {
         return UNANSWERED;
     }
     let id = |make: fn(ResourceId) -> Term| ResourceId::parse(text).map_or(Term::Nothing, make);
@@ -100,6 +100,7 @@ fn compared(resource: ResourceType, name: &str, op: CompareOp, text: &str) -> Pu
     let term = match (resource, name) {
         (_, "id") if is_equal => Some(id(Term::Id)),
         (ResourceType::Group, "members") if is_equal => Some(id(Term::Member)),
+        _ if is_order(op) && !is_always_filled(resource, name) => None,
         _ => key(resource, name).and_then(|key| Some(Term::Key(key, test(op, key, text)?))),
     };
     term.map_or(UNANSWERED, |term| Pushdown {
@@ -107,6 +108,23 @@ fn compared(resource: ResourceType, name: &str, op: CompareOp, text: &str) -> Pu
         is_exact: !matches!(term, Term::Key(Key::Email, _)),
         terms: vec![term],
     })
+}
+
+fn is_order(op: CompareOp) -> bool {
+    use CompareOp::{Co, Eq, Ew, Ge, Gt, Le, Lt, Ne, Sw};
+    match op {
+        Gt | Ge | Lt | Le => true,
+        Eq | Ne | Co | Sw | Ew => false,
+    }
+}
+
+/// Whether every resource has a value that is not blank. A blank one stands before or behind others, but
+/// in no column.
+fn is_always_filled(resource: ResourceType, name: &str) -> bool {
+    matches!(
+        (resource, name),
+        (ResourceType::User, "userName") | (ResourceType::Group, "displayName")
+    )
 }
 
 fn key(resource: ResourceType, name: &str) -> Option<Key> {
@@ -223,6 +241,8 @@ mod tests {
             "userName eq \"a\" or title eq \"b\"",
             "not (userName eq \"a\")",
             "userName eq \"\"",
+            "emails eq \" \"",
+            "displayName lt \"a\"",
         ] {
             assert_eq!(users(text), UNANSWERED, "{text}");
         }
@@ -230,11 +250,11 @@ mod tests {
 
     #[test]
     fn ranges_and_alternatives_are_answered_by_indexes() {
-        let split = users("userName sw \"A\" or (externalId ge \"B\" and displayName lt \"C\")");
+        let split = users("externalId sw \"A\" or (userName ge \"B\" and userName lt \"C\")");
         assert!(split.is_exact);
-        let starts = Term::Key(Key::UserName, Test::StartsWith("a".to_owned()));
-        let from = Term::Key(Key::ExternalId, Test::GreaterOrEqual("B".to_owned()));
-        let below = Term::Key(Key::DisplayName, Test::Less("c".to_owned()));
+        let starts = Term::Key(Key::ExternalId, Test::StartsWith("A".to_owned()));
+        let from = Term::Key(Key::UserName, Test::GreaterOrEqual("b".to_owned()));
+        let below = Term::Key(Key::UserName, Test::Less("c".to_owned()));
         assert_eq!(
             split.terms,
             [Term::Any(vec![vec![starts], vec![from, below]])]

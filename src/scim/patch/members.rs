@@ -96,7 +96,7 @@ pub fn known(members: Vec<MemberValue>) -> Vec<membership::Member> {
 }
 
 /// A member as a filter sees it.
-pub fn element(member: &ListedMember) -> Value {
+fn element(member: &ListedMember) -> Value {
     json!({
         "value": member.id.to_string(),
         "type": ResourceType::from(member.kind).name(),

@@ -294,8 +294,14 @@ pub fn check(resource: ResourceType, document: &Map<String, Value>) -> Result<()
             resource.name()
         )));
     }
-    for name in ["userName", "externalId", "displayName"] {
-        if text(name).is_some_and(|text| text.len() > NAME_BYTES_MAX) {
+    let names = ["userName", "externalId", "displayName"].map(|name| (name, text(name)));
+    let emails = document.get("emails").and_then(Value::as_array);
+    let emails = emails.into_iter().flatten().map(|email| {
+        let address = email.get("value").and_then(Value::as_str);
+        ("emails.value", address)
+    });
+    for (name, text) in names.into_iter().chain(emails) {
+        if text.is_some_and(|text| text.len() > NAME_BYTES_MAX) {
             return Err(ScimError::invalid_value(format!(
                 "Attribute '{name}' is longer than {NAME_BYTES_MAX} bytes. Shorten it."
             )));

@@ -60,6 +60,10 @@ pub(super) fn read(fingerprint: Fingerprint, count: u64, text: &str) -> Result<S
             "This cursor is for pages of {made_for}. Send the same 'count' with every page."
         )));
     }
+    if matches!(&key, Some(SortKey::Text(text)) if text.contains('\0')) {
+        // No name has this in it, and PostgreSQL could not compare with it.
+        return Err(unknown());
+    }
     Ok(Spot {
         kind: if kind {
             ResourceKind::Group

@@ -118,7 +118,9 @@ impl Look<'_> {
             });
             self.spend(rows.len())?;
             let is_last = u64::try_from(rows.len()).unwrap_or(u64::MAX) < PAGE_ROWS;
-            let with_groups = part.kind == ResourceType::User && self.query.mentions("groups");
+            // A user's version tells of its groups too.
+            let with_groups = part.kind == ResourceType::User
+                && (self.query.mentions("groups") || self.query.mentions("meta"));
             for resource in complete(self.caller, rows, with_groups).await? {
                 self.at(&resource).await?;
             }

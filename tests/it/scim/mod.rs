@@ -2,6 +2,7 @@
 
 mod attributes;
 mod base_urls;
+mod concurrency;
 mod discovery;
 mod errors;
 mod groups;
