@@ -200,6 +200,13 @@ pub struct Opened {
     pub token_id: ScimTokenId,
 }
 
+/// What is read of a directory and the token that opens it.
+pub(super) const OPENED: &str = "d.*, t.id AS token_id, t.digest AS token_digest";
+
+/// Where it is read.
+pub(super) const OPENING: &str = " FROM scim_tokens t JOIN directories d ON d.id = t.directory_id \
+     JOIN directory_addresses a ON a.directory_id = t.directory_id";
+
 /// A token as a caller sent it, well formed but not known yet.
 #[derive(Debug)]
 pub struct Credential(Token);
@@ -210,24 +217,26 @@ impl Credential {
         Token::parse(TokenKind::Scim, text).map(Self)
     }
 
-    /// Appends the SELECT that finds the directory at `address` with this token: it must be the
-    /// directory's own, not revoked and not expired at `now`, and the directory not deleted.
+    /// Appends the SELECT that finds the directory at `address` with this token.
     pub(super) fn push_opening(&self, sql: &mut Sql, address: &Address, now: DateTime<Utc>) {
-        sql.push(
-            "SELECT d.*, t.id AS token_id, t.digest AS token_digest \
-             FROM scim_tokens t JOIN directories d ON d.id = t.directory_id \
-             JOIN directory_addresses a ON a.directory_id = t.directory_id WHERE t.digest = ",
-        )
-        .bind(self.0.digest().to_vec())
-        .push(" AND a.address = ")
-        .bind(address.as_str())
-        .push(" AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > ")
-        .bind(now)
-        .push(") AND d.state IN (")
-        .bind(State::Validating.as_str())
-        .push(", ")
-        .bind(State::Linked.as_str())
-        .push(")");
+        sql.push("SELECT ").push(OPENED).push(OPENING);
+        self.push_conditions(sql, address, now);
+    }
+
+    /// Appends what must hold of the rows of [`OPENING`]: the token is the directory's own, not revoked
+    /// and not expired at `now`, and the directory is not deleted.
+    pub(super) fn push_conditions(&self, sql: &mut Sql, address: &Address, now: DateTime<Utc>) {
+        sql.push(" WHERE t.digest = ")
+            .bind(self.0.digest().to_vec())
+            .push(" AND a.address = ")
+            .bind(address.as_str())
+            .push(" AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > ")
+            .bind(now)
+            .push(") AND d.state IN (")
+            .bind(State::Validating.as_str())
+            .push(", ")
+            .bind(State::Linked.as_str())
+            .push(")");
     }
 
     /// Reads what [`Self::push_opening`] found.

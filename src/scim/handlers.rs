@@ -106,7 +106,7 @@ pub(super) async fn read(
         terms: &terms,
         order: Order::BY_ID,
         take: 1,
-        with_sequence: false,
+        is_narrow: true,
     };
     let (caller, first) = knock.enter(Some(ask)).await?;
     let rows = first.map_or_else(Vec::new, |first: FirstRows| first.rows);

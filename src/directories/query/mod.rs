@@ -253,8 +253,8 @@ pub struct Ask<'a> {
     pub order: Order,
     /// How many rows at most, and at least 1.
     pub take: u64,
-    /// Whether the sequence of the directory's log is wanted, as of the same moment.
-    pub with_sequence: bool,
+    /// Whether the terms leave one row at most.
+    pub is_narrow: bool,
 }
 
 /// What was read when a caller was let in.
@@ -262,7 +262,7 @@ pub struct Ask<'a> {
 pub struct FirstRows {
     /// The rows.
     pub rows: Vec<Row>,
-    /// The newest sequence of the directory's log, if it was asked for.
+    /// The newest sequence of the directory's log as of the same moment, unless one row was asked for.
     pub sequence: Option<i64>,
 }
 
@@ -287,7 +287,7 @@ pub async fn open(
         return Ok(None);
     };
     let sequence = match found.first() {
-        Some(row) if ask.with_sequence => Some(row.try_get("", "newest")?),
+        Some(row) if !ask.is_narrow => Some(row.try_get("", "newest")?),
         Some(_) | None => None,
     };
     let rows = found
@@ -305,29 +305,61 @@ pub fn opening_statement(
     now: DateTime<Utc>,
     ask: Ask<'_>,
 ) -> Statement {
-    const DIRECTORY: &str = "(SELECT id FROM caller)";
     let mut sql = Sql::default();
-    sql.push("WITH caller AS (");
-    credential.push_opening(&mut sql, address, now);
-    sql.push(") SELECT caller.*, ").push(&columns(ask.kind));
-    if ask.with_sequence {
-        sql.push(", COALESCE((SELECT MAX(e.sequence) FROM events e WHERE e.directory_id = ")
-            .push(DIRECTORY)
-            .push("), 0) AS newest");
+    if ask.is_narrow {
+        push_opening_to_one(&mut sql, address, credential, now, ask);
+    } else {
+        push_opening_to_page(&mut sql, address, credential, now, ask);
     }
-    // The page is cut inside: PostgreSQL cannot know that there is one caller at most, and would sort
-    // the whole directory to cut outside.
-    sql.push(" FROM caller LEFT JOIN (SELECT r.* FROM ")
+    sql.statement(dialect)
+}
+
+/// With one row at most there is nothing to sort and to cut, which makes a plain join of it.
+fn push_opening_to_one(
+    sql: &mut Sql,
+    address: &Address,
+    credential: &token::Credential,
+    now: DateTime<Utc>,
+    ask: Ask<'_>,
+) {
+    sql.push("SELECT ")
+        .push(token::OPENED)
+        .push(", ")
+        .push(&columns(ask.kind))
+        .push(token::OPENING)
+        .push(" LEFT JOIN ")
+        .push(ask.kind.table())
+        .push(" r ON r.directory_id = d.id");
+    term::push_all(sql, ask.kind, "d.id", ask.terms);
+    credential.push_conditions(sql, address, now);
+}
+
+fn push_opening_to_page(
+    sql: &mut Sql,
+    address: &Address,
+    credential: &token::Credential,
+    now: DateTime<Utc>,
+    ask: Ask<'_>,
+) {
+    const DIRECTORY: &str = "(SELECT id FROM caller)";
+    sql.push("WITH caller AS (");
+    credential.push_opening(sql, address, now);
+    sql.push(") SELECT caller.*, ")
+        .push(&columns(ask.kind))
+        .push(", COALESCE((SELECT MAX(e.sequence) FROM events e WHERE e.directory_id = ")
+        .push(DIRECTORY)
+        // The page is cut inside: PostgreSQL cannot know that there is one caller at most, and would
+        // sort the whole directory to cut outside.
+        .push("), 0) AS newest FROM caller LEFT JOIN (SELECT r.* FROM ")
         .push(ask.kind.table())
         .push(" r WHERE r.directory_id = ")
         .push(DIRECTORY);
-    term::push_all(&mut sql, ask.kind, DIRECTORY, ask.terms);
-    push_order(&mut sql, ask.kind, ask.order);
+    term::push_all(sql, ask.kind, DIRECTORY, ask.terms);
+    push_order(sql, ask.kind, ask.order);
     sql.push(" LIMIT ")
         .bind(integer(ask.take))
         .push(") r ON 1 = 1");
-    push_order(&mut sql, ask.kind, ask.order);
-    sql.statement(dialect)
+    push_order(sql, ask.kind, ask.order);
 }
 
 /// A row of a LEFT JOIN; `None` if nothing was joined.

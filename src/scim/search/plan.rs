@@ -75,7 +75,7 @@ impl Plan {
             terms: &part.terms,
             order,
             take: self.first_take?,
-            with_sequence: !is_narrow(&part.terms),
+            is_narrow: is_narrow(&part.terms),
         })
     }
 }

@@ -121,7 +121,7 @@ impl Question {
                 terms: &self.terms,
                 order: self.order,
                 take: TAKE,
-                with_sequence: true,
+                is_narrow: false,
             };
             let key = Address::of_segment(&directory.external_key).unwrap();
             let now = SystemClock.now();
