@@ -276,6 +276,7 @@ fn serve(
     let connections = Connections::new(config.limits.connections_per_address, proxies.clone());
     let proxies = Data::new(proxies);
     let scim = scim::routes::shared();
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(context.clone())
@@ -294,8 +295,9 @@ fn serve(
             .default_service(actix_web::web::to(api::routes::not_found))
     })
     .on_connect(move |connection, extensions| connections.accept(connection, extensions))
-    .workers(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
-    .max_connections(CONNECTIONS_MAX)
+    .workers(workers)
+    // actix-web counts them per worker.
+    .max_connections(CONNECTIONS_MAX.div_ceil(workers))
     .client_request_timeout(HEAD_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(u64::from(

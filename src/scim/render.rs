@@ -69,18 +69,9 @@ pub fn user(
     resource
 }
 
-/// Renders a group; without `members` when the request did not want them.
-pub fn group(
-    id: &str,
-    document: &Map<String, Value>,
-    members: Option<&[MemberRef]>,
-    meta: &Meta<'_>,
-) -> Map<String, Value> {
-    let mut resource = frame(ResourceType::Group, id, document, meta);
-    if let Some(members) = members.filter(|members| !members.is_empty()) {
-        resource.insert("members".to_owned(), members.iter().map(member).collect());
-    }
-    resource
+/// Renders a group without its members, which are rows of their own and rendered by [`member`].
+pub fn group(id: &str, document: &Map<String, Value>, meta: &Meta<'_>) -> Map<String, Value> {
+    frame(ResourceType::Group, id, document, meta)
 }
 
 /// Renders one member of a group.
@@ -309,7 +300,7 @@ fn remove_in(value: &mut Value, rest: &[String]) -> bool {
 mod tests {
     use serde_json::{Map, Value, json};
 
-    use super::{GroupRef, MemberRef, Meta, Projection, group, list_response, user};
+    use super::{GroupRef, MemberRef, Meta, Projection, group, list_response, member, user};
     use crate::scim::schema::ResourceType;
 
     const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
@@ -381,21 +372,19 @@ mod tests {
     }
 
     #[test]
-    fn a_group_has_members_when_they_are_given() {
-        let document = map(json!({"displayName": "Tour Guides"}));
-        let member = MemberRef {
+    fn a_member_says_what_it_is_and_where() {
+        let of = MemberRef {
             value: "26".to_owned(),
             kind: ResourceType::User,
             display: None,
             location: META.location.to_owned(),
         };
-        let with = group("7", &document, Some(&[member]), &META);
         assert_eq!(
-            with["members"],
-            json!([{"value": "26", "$ref": META.location, "type": "User"}])
+            member(&of),
+            json!({"value": "26", "$ref": META.location, "type": "User"})
         );
-        assert!(!group("7", &document, None, &META).contains_key("members"));
-        assert!(!group("7", &document, Some(&[]), &META).contains_key("members"));
+        let document = map(json!({"displayName": "Tour Guides"}));
+        assert!(!group("7", &document, &META).contains_key("members"));
     }
 
     #[test]

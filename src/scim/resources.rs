@@ -71,7 +71,7 @@ impl Resource {
         let id = self.id().to_string();
         match self {
             Self::User(user, groups) => render::user(&id, &user.document, groups, &meta),
-            Self::Group(group) => render::group(&id, &group.document, None, &meta),
+            Self::Group(group) => render::group(&id, &group.document, &meta),
         }
     }
 }

@@ -43,8 +43,6 @@ const EVENT_ROWS_MAX: usize = 1_000;
 pub enum Lane {
     /// One directory: its row is locked first.
     Directory(DirectoryId),
-    /// One organization.
-    Organization(OrganizationId),
     /// Anything else.
     System,
 }
@@ -446,7 +444,7 @@ enum Attempt {
 async fn run_one(shared: &Arc<Shared>, waiting: &Arc<dyn Waiting>) -> Result<bool, DbErr> {
     let directory = match waiting.lane() {
         Lane::Directory(id) => lock_directory(shared, id).await?,
-        Lane::Organization(_) | Lane::System => None,
+        Lane::System => None,
     };
     let rows_before = shared.rows_written.load(Ordering::Relaxed);
     let events_before = lock(&shared.events).len();

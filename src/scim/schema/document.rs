@@ -252,6 +252,9 @@ fn member_value(item: Value) -> Result<MemberValue, ScimError> {
                     member.value = text_of(part, "members.value")?.unwrap_or_default();
                 } else if name.eq_ignore_ascii_case("display") {
                     member.display = text_of(part, "members.display")?;
+                } else if name.eq_ignore_ascii_case("type") {
+                    // The id decides whether it is a user or a group; but a text it must be.
+                    text_of(part, "members.type")?;
                 }
             }
         }

@@ -234,10 +234,16 @@ fn walks(plan: &[String]) -> bool {
     })
 }
 
-/// Whether SQLite reads a whole table. There are two directories and one token; and what it made for
-/// this statement alone is small.
+/// Whether SQLite reads a whole table. There are two directories with an address each and one token;
+/// and what it made for this statement alone is small.
 fn is_scan(line: &str) -> bool {
-    let small = ["SCAN d", "SCAN t", "SCAN caller", "SCAN r LEFT-JOIN"];
+    let small = [
+        "SCAN a",
+        "SCAN d",
+        "SCAN t",
+        "SCAN caller",
+        "SCAN r LEFT-JOIN",
+    ];
     line.starts_with("SCAN ") && !small.contains(&line)
 }
 
