@@ -289,9 +289,25 @@ where
     let (mut up, mut down) = (Links::default(), Links::default());
     let parent = BTreeSet::from([group_id]);
     follow(connection, directory_id, Way::Up, &parent, &mut up).await?;
-    follow_some(connection, directory_id, Way::Down, children, &mut down).await?;
+    follow_some(
+        connection,
+        directory_id,
+        Way::Down,
+        children,
+        &mut down,
+        GROUPS_MAX,
+    )
+    .await?;
     let below = down.reach(children.iter().copied());
-    follow_some(connection, directory_id, Way::Up, &below, &mut up).await?;
+    follow_some(
+        connection,
+        directory_id,
+        Way::Up,
+        &below,
+        &mut up,
+        GROUPS_MAX,
+    )
+    .await?;
     Ok(judge(&up, &down, group_id, children)?)
 }
 
@@ -303,26 +319,21 @@ pub(super) async fn follow(
     starts: &BTreeSet<ResourceId>,
     links: &mut Links,
 ) -> Result<(), DbErr> {
-    loop {
-        let next = links.unknown(starts);
-        if next.is_empty() {
-            return Ok(());
-        }
-        step(connection, directory_id, way, &next, links).await?;
-    }
+    follow_some(connection, directory_id, way, starts, links, usize::MAX).await
 }
 
-/// The same, but gives up once there are more than [`GROUPS_MAX`] groups.
+/// The same, but gives up once there are more than `groups_max` groups.
 async fn follow_some(
     connection: &impl ConnectionTrait,
     directory_id: DirectoryId,
     way: Way,
     starts: &BTreeSet<ResourceId>,
     links: &mut Links,
+    groups_max: usize,
 ) -> Result<(), DbErr> {
     loop {
         let next = links.unknown(starts);
-        if next.is_empty() || links.0.len() > GROUPS_MAX {
+        if next.is_empty() || links.0.len() > groups_max {
             return Ok(());
         }
         step(connection, directory_id, way, &next, links).await?;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::ids::ResourceId;
 use crate::scim::error::ScimError;
-use crate::scim::schema::ResourceType;
+use crate::scim::schema::{self, ResourceType};
 
 /// The schema of the request.
 const REQUEST_URN: &str = "urn:ietf:params:scim:api:messages:2.0:BulkRequest";
@@ -83,7 +83,7 @@ pub(super) fn read(body: Map<String, Value>) -> Result<Bulk, ScimError> {
     let (mut is_bulk, mut operations) = (false, None);
     for (name, value) in body {
         if name.eq_ignore_ascii_case("schemas") {
-            is_bulk = names_bulk(&value);
+            is_bulk = schema::names(&value, REQUEST_URN);
         } else if name.eq_ignore_ascii_case("failOnErrors") {
             bulk.fail_on_errors = fail_on_errors(&value)?;
         } else if name.eq_ignore_ascii_case("Operations") {
@@ -102,13 +102,6 @@ pub(super) fn read(body: Map<String, Value>) -> Result<Bulk, ScimError> {
     };
     bulk.operations = items.into_iter().map(draft).collect();
     Ok(bulk)
-}
-
-fn names_bulk(schemas: &Value) -> bool {
-    let urns = schemas.as_array().map_or(&[][..], Vec::as_slice);
-    urns.iter()
-        .filter_map(Value::as_str)
-        .any(|urn| urn.eq_ignore_ascii_case(REQUEST_URN))
 }
 
 fn fail_on_errors(value: &Value) -> Result<Option<u64>, ScimError> {

@@ -146,16 +146,6 @@ fn foreign(literal: &Literal) -> &'static Attribute {
     }
 }
 
-/// The attribute whose values are compared: the part that was named, else the `value` of a complex
-/// attribute, else the attribute itself.
-fn leaf(target: Target) -> Option<&'static Attribute> {
-    match (target.sub, target.attribute.kind) {
-        (Some(part), _) => Some(part),
-        (None, AttributeType::Complex) => target.attribute.value_part(),
-        (None, _) => Some(target.attribute),
-    }
-}
-
 fn check_in(filter: &Filter, scope: Scope) -> Result<(), ScimError> {
     match filter {
         Filter::And(operands) | Filter::Or(operands) => operands
@@ -164,7 +154,7 @@ fn check_in(filter: &Filter, scope: Scope) -> Result<(), ScimError> {
         Filter::Not(inner) => check_in(inner, scope),
         Filter::Present { .. } => Ok(()),
         Filter::Compare { path, op, value } => match scope.find(path) {
-            Some(target) => check_comparison(path, leaf(target), *op, value),
+            Some(target) => check_comparison(path, target.leaf(), *op, value),
             None => Ok(()),
         },
         Filter::ValuePath { path, filter } => match scope.find(path) {
@@ -240,9 +230,9 @@ fn holds(filter: &Filter, scope: Scope, parts: &Map<String, Value>) -> bool {
             ),
         },
         Filter::Compare { path, op, value } => match scope.find(path) {
-            Some(target) => {
-                leaf(target).is_some_and(|leaf| compares(leaf, &values(target, parts), *op, value))
-            }
+            Some(target) => target
+                .leaf()
+                .is_some_and(|leaf| compares(leaf, &values(target, parts), *op, value)),
             None => scope
                 .find_foreign(path, parts)
                 .is_some_and(|found| compares(foreign(value), &found, *op, value)),

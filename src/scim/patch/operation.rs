@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::scim::error::ScimError;
 use crate::scim::filter::path::Path;
+use crate::scim::schema;
 
 /// The schema of a PATCH body.
 pub const PATCH_URN: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
@@ -36,7 +37,8 @@ pub struct Operation {
 /// Reads a PATCH body. The names in it, and the operations, are read in any case: Entra sends
 /// `Add`, everybody else `add`.
 pub fn read(mut body: Map<String, Value>) -> Result<Vec<Operation>, ScimError> {
-    if !is_patch(take(&mut body, "schemas").as_ref()) {
+    let schemas = take(&mut body, "schemas").unwrap_or_default();
+    if !schema::names(&schemas, PATCH_URN) {
         return Err(ScimError::invalid_syntax(format!(
             "'schemas' of a PATCH request must be [\"{PATCH_URN}\"]."
         )));
@@ -65,16 +67,6 @@ pub fn read(mut body: Map<String, Value>) -> Result<Vec<Operation>, ScimError> {
 /// How an error names an operation.
 pub(super) fn place(index: usize) -> String {
     format!("Operations[{index}]")
-}
-
-fn is_patch(schemas: Option<&Value>) -> bool {
-    let urns = schemas
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    urns.iter()
-        .filter_map(Value::as_str)
-        .any(|urn| urn.eq_ignore_ascii_case(PATCH_URN))
 }
 
 fn read_one(item: Value) -> Result<Operation, ScimError> {

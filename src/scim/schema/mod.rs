@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 pub mod attribute;
 pub mod coerce;
 pub mod discovery;
@@ -231,6 +233,26 @@ pub struct Target {
     pub attribute: &'static Attribute,
     /// Its part, if the path goes on.
     pub sub: Option<&'static Attribute>,
+}
+
+impl Target {
+    /// The attribute whose values are compared: the part that was named, else the `value` of a complex
+    /// attribute, else the attribute itself.
+    pub fn leaf(self) -> Option<&'static Attribute> {
+        match (self.sub, self.attribute.kind) {
+            (Some(part), _) => Some(part),
+            (None, AttributeType::Complex) => self.attribute.value_part(),
+            (None, _) => Some(self.attribute),
+        }
+    }
+}
+
+/// Whether the `schemas` of a body name `urn`, in any case.
+pub fn names(schemas: &Value, urn: &str) -> bool {
+    let urns = schemas.as_array().map_or(&[][..], Vec::as_slice);
+    urns.iter()
+        .filter_map(Value::as_str)
+        .any(|found| found.eq_ignore_ascii_case(urn))
 }
 
 /// What a name stands for.

@@ -10,8 +10,8 @@ use crate::scim::error::ScimError;
 use crate::scim::filter::pushdown::mentions;
 use crate::scim::filter::{self, Filter, eval};
 use crate::scim::render::Projection;
-use crate::scim::schema::ResourceType;
 use crate::scim::schema::discovery::{PAGE_SIZE_DEFAULT, RESULTS_MAX};
+use crate::scim::schema::{self, ResourceType};
 
 /// The schema of a search request.
 const SEARCH_URN: &str = "urn:ietf:params:scim:api:messages:2.0:SearchRequest";
@@ -62,7 +62,7 @@ impl Query {
         for (name, value) in body {
             let name = name.to_lowercase();
             if name == "schemas" {
-                is_search = names_search(&value);
+                is_search = schema::names(&value, SEARCH_URN);
             } else if let Some(text) = text_of(&name, value)? {
                 parameters.insert(name, text);
             }
@@ -128,13 +128,6 @@ fn parameters(query: &str) -> Parameters {
     url::form_urlencoded::parse(query.as_bytes())
         .map(|(name, value)| (name.to_lowercase(), value.into_owned()))
         .collect()
-}
-
-fn names_search(schemas: &Value) -> bool {
-    let urns = schemas.as_array().map_or(&[][..], Vec::as_slice);
-    urns.iter()
-        .filter_map(Value::as_str)
-        .any(|urn| urn.eq_ignore_ascii_case(SEARCH_URN))
 }
 
 /// A value of a search request as a query string would hold it.

@@ -95,7 +95,7 @@ impl Sort {
                 .or_else(|| items.first())?,
             None => whole,
         };
-        let leaf = leaf(target)?;
+        let leaf = target.leaf()?;
         let value = if target.attribute.kind == AttributeType::Complex {
             one.get(leaf.name)?
         } else {
@@ -143,19 +143,11 @@ pub(super) fn unsorted(left: &Spot, right: &Spot) -> Ordering {
 
 fn comparable(kind: ResourceType, name: &str) -> Option<Target> {
     match resolve_text(kind, name) {
-        Resolved::Attribute(target) => leaf(target).map(|_| target),
+        Resolved::Attribute(target) => target.leaf().map(|_| target),
         Resolved::Schema(_)
         | Resolved::Foreign(_)
         | Resolved::ForeignAttribute(_)
         | Resolved::Unknown => None,
-    }
-}
-
-fn leaf(target: Target) -> Option<&'static Attribute> {
-    match (target.sub, target.attribute.kind) {
-        (Some(part), _) => Some(part),
-        (None, AttributeType::Complex) => target.attribute.value_part(),
-        (None, _) => Some(target.attribute),
     }
 }
 
