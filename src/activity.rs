@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use crate::directories::{directory, token};
+use crate::directories::directory::{self, Heard};
+use crate::directories::token;
 use crate::ids::{DirectoryId, ScimTokenId};
 use crate::storage::{self, Store};
 
@@ -14,11 +15,11 @@ const TOKEN_EVERY_MS: i64 = 60_000;
 
 /// What has been heard and is not written down yet.
 #[derive(Debug, Default)]
-pub struct Activity(Mutex<Heard>);
+pub struct Activity(Mutex<Unwritten>);
 
 #[derive(Debug, Default)]
-struct Heard {
-    directories: HashMap<DirectoryId, (DateTime<Utc>, DateTime<Utc>)>,
+struct Unwritten {
+    directories: HashMap<DirectoryId, Heard>,
     tokens: HashMap<ScimTokenId, DateTime<Utc>>,
     /// When each token's last use was written.
     written: HashMap<ScimTokenId, DateTime<Utc>>,
@@ -31,8 +32,16 @@ impl Activity {
         heard
             .directories
             .entry(directory_id)
-            .and_modify(|(_, last)| *last = now)
-            .or_insert((now, now));
+            .and_modify(|heard| {
+                heard.last = now;
+                heard.token_id = token_id;
+            })
+            .or_insert(Heard {
+                directory_id,
+                first: now,
+                last: now,
+                token_id,
+            });
         heard.tokens.insert(token_id, now);
     }
 
@@ -59,11 +68,10 @@ impl Activity {
         Ok(())
     }
 
-    fn take(&self) -> (Directories, Vec<(ScimTokenId, DateTime<Utc>)>) {
+    fn take(&self) -> (Vec<Heard>, Vec<(ScimTokenId, DateTime<Utc>)>) {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let directories = std::mem::take(&mut heard.directories)
-            .into_iter()
-            .map(|(id, (first, last))| (id, first, last))
+            .into_values()
             .collect();
         let (due, waiting): (HashMap<_, _>, HashMap<_, _>) = std::mem::take(&mut heard.tokens)
             .into_iter()
@@ -77,19 +85,17 @@ impl Activity {
         (directories, due.into_iter().collect())
     }
 
-    fn put_back(&self, directories: Directories, tokens: Vec<(ScimTokenId, DateTime<Utc>)>) {
+    fn put_back(&self, directories: Vec<Heard>, tokens: Vec<(ScimTokenId, DateTime<Utc>)>) {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, first, last) in directories {
+        for former in directories {
             heard
                 .directories
-                .entry(id)
-                .and_modify(|(known, _)| *known = first)
-                .or_insert((first, last));
+                .entry(former.directory_id)
+                .and_modify(|known| known.first = former.first)
+                .or_insert(former);
         }
         for (id, at) in tokens {
             heard.tokens.entry(id).or_insert(at);
         }
     }
 }
-
-type Directories = Vec<(DirectoryId, DateTime<Utc>, DateTime<Utc>)>;

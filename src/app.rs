@@ -234,6 +234,9 @@ pub fn context(
             allow_networks: config.webhooks.allow_networks.clone(),
         }),
         limits: Arc::new(Limits::new(&config.limits)),
+        directories: config.directories,
+        requests: config.requests,
+        audit: config.audit,
         activity: Arc::new(Activity::default()),
     }
 }

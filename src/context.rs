@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::activity::Activity;
 use crate::clock::Clock;
+use crate::config;
 use crate::limits::Limits;
 use crate::outbound::AddressPolicy;
 use crate::secrets::MasterKey;
@@ -27,6 +28,12 @@ pub struct Context {
     pub address_policy: Arc<AddressPolicy>,
     /// How much anybody may ask for.
     pub limits: Arc<Limits>,
+    /// What holds for all directories.
+    pub directories: config::Directories,
+    /// How long requests of providers are kept.
+    pub requests: config::Requests,
+    /// How long the audit trail is kept.
+    pub audit: config::Audit,
     /// Who was heard when.
     pub activity: Arc<Activity>,
 }

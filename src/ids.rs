@@ -109,6 +109,11 @@ id!(
     "api_key_"
 );
 id!(
+    /// An entry of the audit trail.
+    AuditEntryId,
+    "audit_entry_"
+);
+id!(
     /// An event of the log.
     EventId,
     "event_"

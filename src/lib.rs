@@ -25,8 +25,9 @@
 //! | audiences | [`scim`] (identity providers), [`api`] (vendors); [`web`] is what both share |
 //! | at hand for all of them | [`context`], [`limits`], [`activity`], [`jobs`], [`first_start`] |
 //! | domain | [`directories`], [`webhooks`], [`tenancy`] |
+//! | what is written down | [`audit`], [`requests`] |
 //! | the log | [`events`] |
-//! | foundations | [`storage`], [`outbound`], [`secrets`], [`json`], [`keys`], [`ids`], [`clock`], [`config`], [`telemetry`] |
+//! | foundations | [`storage`], [`outbound`], [`secrets`], [`json`], [`keys`], [`ids`], [`actor`], [`clock`], [`config`], [`telemetry`] |
 //!
 //! # The way of one change
 //! 1. [`scim::caller`] turns the bearer token into a directory; only then is the body read.
@@ -43,8 +44,10 @@
 //!    in batches, fenced by the shard's lease.
 
 pub mod activity;
+pub mod actor;
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -59,6 +62,7 @@ pub mod json;
 pub mod keys;
 pub mod limits;
 pub mod outbound;
+pub mod requests;
 pub mod scim;
 pub mod secrets;
 pub mod simulate;

@@ -17,6 +17,7 @@ mod m20261122_000001_tenancy;
 mod m20261122_000002_directories;
 mod m20261122_000003_events;
 mod m20261122_000004_webhooks;
+mod m20261122_000005_records;
 
 /// The oldest version of the `rollcall` binary that can run on the schema these migrations make.
 pub const OLDEST_BINARY: &str = "0.1.0";
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000002_directories::Migration),
             Box::new(m20261122_000003_events::Migration),
             Box::new(m20261122_000004_webhooks::Migration),
+            Box::new(m20261122_000005_records::Migration),
         ]
     }
 }

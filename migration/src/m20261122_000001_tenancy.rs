@@ -64,6 +64,7 @@ fn organizations() -> TableCreateStatement {
         .col(string("name"))
         .col(string_null("external_id"))
         .col(text("metadata"))
+        .col(timestamp_with_time_zone_null("deletion_due_at"))
         .take()
 }
 

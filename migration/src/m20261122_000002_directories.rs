@@ -6,7 +6,7 @@
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
     big_integer, binary, boolean, pk_uuid, small_integer, string, string_null, text,
-    timestamp_with_time_zone, timestamp_with_time_zone_null, uuid,
+    timestamp_with_time_zone, timestamp_with_time_zone_null, uuid, uuid_null,
 };
 
 use crate::{by_bytes, foreign_key, index, primary_key, table_with_times};
@@ -84,6 +84,8 @@ impl MigrationTrait for Migration {
 
 /// `label` and `host_name` are the ones in use now; `directory_addresses` holds whatever opens.
 /// `flatten_groups` says whether events tell of everybody in a group, or only of its direct members.
+/// `management` says who is master of its users and groups, `inactive_users` what becomes of those who
+/// are deactivated. `…_by` says in words who did it.
 fn directories() -> TableCreateStatement {
     table_with_times("directories")
         .col(pk_uuid("id"))
@@ -96,6 +98,14 @@ fn directories() -> TableCreateStatement {
         .col(string("state"))
         .col(small_integer("shard"))
         .col(boolean("flatten_groups").default(false))
+        .col(string("management").default("provider"))
+        .col(string_null("management_changed_by"))
+        .col(timestamp_with_time_zone_null("management_changed_at"))
+        .col(string("inactive_users").default("retain"))
+        .col(timestamp_with_time_zone_null("deliveries_held_at"))
+        .col(timestamp_with_time_zone_null("writes_refused_at"))
+        .col(string_null("writes_refused_by"))
+        .col(timestamp_with_time_zone_null("deletion_due_at"))
         .foreign_key(&mut foreign_key(
             "directories",
             &["organization_id"],
@@ -130,6 +140,7 @@ fn directory_activity() -> TableCreateStatement {
         .col(pk_uuid("directory_id"))
         .col(timestamp_with_time_zone("first_request_at"))
         .col(timestamp_with_time_zone("last_request_at"))
+        .col(uuid_null("last_token_id"))
         .take()
 }
 
@@ -141,6 +152,7 @@ fn scim_tokens() -> TableCreateStatement {
         .col(string_null("label"))
         .col(binary("digest"))
         .col(string("suffix"))
+        .col(string("created_by"))
         .col(timestamp_with_time_zone("created_at"))
         .col(timestamp_with_time_zone_null("last_used_at"))
         .col(timestamp_with_time_zone_null("expires_at"))
@@ -155,7 +167,7 @@ fn scim_tokens() -> TableCreateStatement {
 }
 
 /// `id` is the SCIM resource, `directory_user_id` what the vendor sees; `document` is the resource as the
-/// provider gave it. The `…_key` columns are folded and are what is compared; see `keys` in the server.
+/// provider gave it. `ended_at` is set while the directory user has ended and the resource lives on. The `…_key` columns are folded and are what is compared; see `keys` in the server.
 fn users(manager: &SchemaManager<'_>) -> TableCreateStatement {
     table_with_times("users")
         .col(uuid("directory_id"))
@@ -166,6 +178,7 @@ fn users(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(by_bytes(string_null("email_key"), manager))
         .col(by_bytes(string_null("display_name_key"), manager))
         .col(boolean("active"))
+        .col(timestamp_with_time_zone_null("ended_at"))
         .col(text("document"))
         .col(big_integer("version"))
         .primary_key(&mut primary_key(&["directory_id", "id"]))

@@ -2,8 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
-    big_integer_null, small_integer, string, text, text_null, timestamp_with_time_zone, uuid,
-    uuid_null,
+    big_integer_null, small_integer, string, string_null, text, text_null,
+    timestamp_with_time_zone, uuid, uuid_null,
 };
 use sea_orm_migration::sea_orm::DbBackend;
 
@@ -39,6 +39,9 @@ impl MigrationTrait for Migration {
         pair.and_where(Expr::col("user_id").is_not_null())
             .and_where(Expr::col("group_id").is_not_null());
         manager.create_index(pair).await?;
+        let mut caused = index("events", &["directory_id", "request_id", "position"]);
+        caused.and_where(Expr::col("request_id").is_not_null());
+        manager.create_index(caused).await?;
         if manager.get_database_backend() == DbBackend::Postgres {
             // A fresh sequence shows last_value 1 and then draws 1; readers compare with last_value, so
             // the first value is drawn here and belongs to no event.
@@ -58,7 +61,7 @@ impl MigrationTrait for Migration {
 }
 
 /// `user_id`, `group_id` and `names` are what an event is about, for its order among other events;
-/// `payload` is the exact text that goes over the wire. `sequence` counts within the directory, and is
+/// `payload` is the exact text that goes over the wire. `actor` and `request_id` are who caused it. `sequence` counts within the directory, and is
 /// absent on events outside a directory's story. SQLite's AUTOINCREMENT never gives a position twice.
 fn events() -> TableCreateStatement {
     Table::create()
@@ -80,6 +83,8 @@ fn events() -> TableCreateStatement {
         .col(uuid_null("group_id"))
         .col(text_null("names"))
         .col(text("payload"))
+        .col(string_null("actor"))
+        .col(uuid_null("request_id"))
         .col(timestamp_with_time_zone("created_at"))
         .take()
 }

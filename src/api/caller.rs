@@ -1,6 +1,8 @@
-//! Who is asking: a vendor's program, known by an API key.
+//! Who is asking: a vendor's program, known by an API key, or somebody at a command line.
 //!
 //! Handlers that take a [`Caller`] cannot run unauthenticated. It is resolved before the body is read.
+
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -9,15 +11,31 @@ use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
 
 use super::Problem;
+use crate::actor::{Actor, Who};
 use crate::context::Context;
 use crate::tenancy::api_key;
-use crate::web::peer;
+use crate::web::{front, peer};
 
-/// A program with a valid API key.
+/// Somebody who may use the API.
 #[derive(Clone, Debug)]
-pub(super) struct Caller {
+pub struct Caller {
     /// What the server has at hand.
-    pub(super) context: Data<Context>,
+    pub context: Arc<Context>,
+    /// Who it is.
+    pub actor: Actor,
+    /// Who it is, in words that follow "by".
+    pub described: String,
+}
+
+impl Caller {
+    /// Somebody at a command line, who has the database.
+    pub fn command(context: Context) -> Self {
+        Self {
+            context: Arc::new(context),
+            actor: Actor::COMMAND,
+            described: "somebody at the command line".to_owned(),
+        }
+    }
 }
 
 impl FromRequest for Caller {
@@ -49,7 +67,14 @@ async fn resolve(request: &HttpRequest) -> Result<Caller, Problem> {
         .limits
         .api(key.id)
         .map_err(Problem::too_many_requests)?;
-    Ok(Caller { context })
+    Ok(Caller {
+        context: context.into_inner(),
+        actor: Actor {
+            who: Who::Api(key.id),
+            request_id: front::current(request),
+        },
+        described: format!("the API key {:?}", key.name),
+    })
 }
 
 fn bearer(request: &HttpRequest) -> Option<&str> {

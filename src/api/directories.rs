@@ -4,9 +4,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::read::{check_name, field_error};
-use super::{FieldError, Problem};
+use super::{Caller, FieldError, Problem};
 use crate::clock;
-use crate::context::Context;
 use crate::directories::address::{self, Address, Malformed};
 use crate::directories::directory::{self, Change, Changes, Error, KINDS, NewDirectory, State};
 use crate::ids::{DirectoryId, OrganizationId};
@@ -29,7 +28,7 @@ pub struct CreateDirectory {
 ///
 /// # Errors
 /// A field is invalid, or there is no such organization.
-pub async fn create(context: &Context, request: CreateDirectory) -> Result<Value, Problem> {
+pub async fn create(caller: &Caller, request: CreateDirectory) -> Result<Value, Problem> {
     let mut errors = Vec::new();
     check_name("name", &request.name, &mut errors);
     let kind = KINDS.into_iter().find(|kind| *kind == request.kind);
@@ -49,19 +48,19 @@ pub async fn create(context: &Context, request: CreateDirectory) -> Result<Value
         name: request.name,
         kind,
     };
-    let created = directory::create(&context.store, directory)
+    let created = directory::create(&caller.context.store, caller.actor, directory)
         .await
         .map_err(problem)?;
-    view(context, &created).await
+    view(caller, &created).await
 }
 
 /// Shows a directory.
 ///
 /// # Errors
 /// There is none with this id.
-pub async fn show(context: &Context, id: &str) -> Result<Value, Problem> {
-    let found = find(context, id).await?;
-    view(context, &found).await
+pub async fn show(caller: &Caller, id: &str) -> Result<Value, Problem> {
+    let found = find(caller, id).await?;
+    view(caller, &found).await
 }
 
 /// What `PATCH /admin/v1/directories/{id}` takes. A name that it does not know is refused, since a slip
@@ -87,19 +86,19 @@ pub struct ConfigureDirectory {
 /// # Errors
 /// A field is invalid, an address is taken, or there is no such directory.
 pub async fn configure(
-    context: &Context,
+    caller: &Caller,
     id: &str,
     request: ConfigureDirectory,
 ) -> Result<Value, Problem> {
-    let changes = check(context, request)?;
-    let found = find(context, id).await?;
-    let configured = directory::configure(&context.store, found.id, changes)
+    let changes = check(caller, request)?;
+    let found = find(caller, id).await?;
+    let configured = directory::configure(&caller.context.store, caller.actor, found.id, changes)
         .await
         .map_err(problem)?;
-    view(context, &configured).await
+    view(caller, &configured).await
 }
 
-fn check(context: &Context, request: ConfigureDirectory) -> Result<Changes, Problem> {
+fn check(caller: &Caller, request: ConfigureDirectory) -> Result<Changes, Problem> {
     let mut errors = Vec::new();
     let name = match request.name {
         Change::Keep => None,
@@ -117,7 +116,7 @@ fn check(context: &Context, request: ConfigureDirectory) -> Result<Changes, Prob
         &mut errors,
     );
     if let Change::To(host_name) = &host_name
-        && context.public_url.host_str() == Some(host_name.as_str())
+        && caller.context.public_url.host_str() == Some(host_name.as_str())
     {
         errors.push(field_error(
             "host_name",
@@ -158,10 +157,10 @@ fn check_address(
 ///
 /// # Errors
 /// There is no such directory, or it has no such label.
-pub async fn remove_label(context: &Context, id: &str, label: &str) -> Result<(), Problem> {
-    let found = find(context, id).await?;
+pub async fn remove_label(caller: &Caller, id: &str, label: &str) -> Result<(), Problem> {
+    let found = find(caller, id).await?;
     let address = Address::of_segment(label).ok_or_else(|| Problem::not_found("Label", label))?;
-    directory::remove_label(&context.store, found.id, address)
+    directory::remove_label(&caller.context.store, caller.actor, found.id, address)
         .await
         .map_err(problem)
 }
@@ -182,25 +181,25 @@ fn problem(error: Error) -> Problem {
 ///
 /// # Errors
 /// There is none with this id.
-pub async fn delete(context: &Context, id: &str) -> Result<(), Problem> {
-    let found = find(context, id).await?;
-    directory::delete(&context.store, found.id)
+pub async fn delete(caller: &Caller, id: &str) -> Result<(), Problem> {
+    let found = find(caller, id).await?;
+    directory::delete(&caller.context.store, caller.actor, found.id)
         .await
         .map_err(Problem::from)
 }
 
 /// Finds the directory that a URL names.
-pub(super) async fn find(context: &Context, id: &str) -> Result<directories::Model, Problem> {
+pub(super) async fn find(caller: &Caller, id: &str) -> Result<directories::Model, Problem> {
     let missing = || Problem::not_found("Directory", id);
     let parsed = DirectoryId::parse(id).ok_or_else(missing)?;
-    directory::find(context.store.reader(), parsed)
+    directory::find(caller.context.store.reader(), parsed)
         .await?
         .filter(|found| !State::Deleted.is_of(found))
         .ok_or_else(missing)
 }
 
-async fn view(context: &Context, row: &directories::Model) -> Result<Value, Problem> {
-    let connection = context.store.reader();
+async fn view(caller: &Caller, row: &directories::Model) -> Result<Value, Problem> {
+    let connection = caller.context.store.reader();
     let activity = directory::activity(connection, row.id).await?;
     let mut former_labels = address::labels(connection, row).await?;
     former_labels.retain(|label| row.label.as_ref() != Some(label));
@@ -223,7 +222,7 @@ async fn view(context: &Context, row: &directories::Model) -> Result<Value, Prob
         "name": row.name,
         "type": row.kind,
         "state": row.state,
-        "scim_base_url": context.scim_base_url(row),
+        "scim_base_url": caller.context.scim_base_url(row),
         "sequence": sequence,
         "first_request_at": first_request_at,
         "last_request_at": last_request_at,

@@ -5,9 +5,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::read::field_error;
-use super::{FieldError, Problem};
+use super::{Caller, FieldError, Problem};
 use crate::clock;
-use crate::context::Context;
 use crate::events::Kind;
 use crate::ids::EndpointId;
 use crate::webhooks::endpoint::{self, Endpoint, Error, NewEndpoint};
@@ -36,11 +35,15 @@ pub enum Events {
 /// # Errors
 /// The URL may not be called, an event type is unknown, or the URL is taken.
 pub async fn create(
-    context: &Context,
+    caller: &Caller,
     request: CreateEndpoint,
     events: Events,
 ) -> Result<Value, Problem> {
-    if let Err(error) = context.address_policy.check_url(&request.endpoint_url) {
+    if let Err(error) = caller
+        .context
+        .address_policy
+        .check_url(&request.endpoint_url)
+    {
         return Err(Problem::new(
             422,
             "invalid_url",
@@ -52,9 +55,14 @@ pub async fn create(
         url: request.endpoint_url,
         kinds,
     };
-    let created = endpoint::create(&context.store, &context.master_key, endpoint)
-        .await
-        .map_err(problem)?;
+    let created = endpoint::create(
+        &caller.context.store,
+        caller.actor,
+        &caller.context.master_key,
+        endpoint,
+    )
+    .await
+    .map_err(problem)?;
     Ok(view(&created))
 }
 
@@ -62,13 +70,13 @@ pub async fn create(
 ///
 /// # Errors
 /// There is none with this id.
-pub async fn show(context: &Context, id: &str) -> Result<Value, Problem> {
+pub async fn show(caller: &Caller, id: &str) -> Result<Value, Problem> {
     let parsed = parse(id)?;
-    let row = endpoint::find(context.store.reader(), parsed)
+    let row = endpoint::find(caller.context.store.reader(), parsed)
         .await?
         .ok_or_else(|| Problem::not_found("Webhook endpoint", id))?;
-    let undelivered = endpoint::undelivered(&context.store, &row).await?;
-    let opened = endpoint::open(&context.master_key, row).map_err(problem)?;
+    let undelivered = endpoint::undelivered(&caller.context.store, &row).await?;
+    let opened = endpoint::open(&caller.context.master_key, row).map_err(problem)?;
     let mut view = view(&opened);
     if let Some(fields) = view.as_object_mut() {
         fields.remove("secret");
@@ -81,9 +89,9 @@ pub async fn show(context: &Context, id: &str) -> Result<Value, Problem> {
 ///
 /// # Errors
 /// There is none with this id.
-pub async fn delete(context: &Context, id: &str) -> Result<(), Problem> {
+pub async fn delete(caller: &Caller, id: &str) -> Result<(), Problem> {
     let parsed = parse(id)?;
-    if endpoint::delete(&context.store, parsed).await? {
+    if endpoint::delete(&caller.context.store, caller.actor, parsed).await? {
         Ok(())
     } else {
         Err(Problem::not_found("Webhook endpoint", id))

@@ -1,7 +1,7 @@
 //! The REST API for SaaS vendors: the wire contract at the root, and what it lacks at `/admin/v1`.
 //!
-//! Each resource has a file with its *operations*: functions of a [`Context`](crate::context::Context)
-//! and a typed request that give a view or a [`Problem`]. HTTP handlers and the command line call the
+//! Each resource has a file with its *operations*: functions of a [`Caller`] and a
+//! typed request that give a view or a [`Problem`]. HTTP handlers and the command line call the
 //! same operations, so that both check, answer and fail alike.
 //!
 //! Invariants: every answer, errors included, is a JSON object; a view never holds a secret except where
@@ -17,4 +17,5 @@ mod read;
 pub mod routes;
 pub mod tokens;
 
+pub use caller::Caller;
 pub use problem::{FieldError, Problem};

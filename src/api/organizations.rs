@@ -6,9 +6,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::read::{check_name, field_error};
-use super::{FieldError, Problem};
+use super::{Caller, FieldError, Problem};
 use crate::clock;
-use crate::context::Context;
 use crate::ids::OrganizationId;
 use crate::tenancy::organization::{
     self, DomainState, METADATA_KEYS_MAX, NewOrganization, Organization,
@@ -51,9 +50,9 @@ pub struct DomainData {
 ///
 /// # Errors
 /// A field is invalid, or the external id or a domain is taken.
-pub async fn create(context: &Context, request: CreateOrganization) -> Result<Value, Problem> {
+pub async fn create(caller: &Caller, request: CreateOrganization) -> Result<Value, Problem> {
     let organization = check(request)?;
-    let created = organization::create(&context.store, organization)
+    let created = organization::create(&caller.context.store, caller.actor, organization)
         .await
         .map_err(problem)?;
     Ok(view(&created))
@@ -63,10 +62,10 @@ pub async fn create(context: &Context, request: CreateOrganization) -> Result<Va
 ///
 /// # Errors
 /// There is none with this id.
-pub async fn show(context: &Context, id: &str) -> Result<Value, Problem> {
+pub async fn show(caller: &Caller, id: &str) -> Result<Value, Problem> {
     let missing = || Problem::not_found("Organization", id);
     let parsed = OrganizationId::parse(id).ok_or_else(missing)?;
-    let found = organization::find(context.store.reader(), parsed).await?;
+    let found = organization::find(caller.context.store.reader(), parsed).await?;
     Ok(view(&found.ok_or_else(missing)?))
 }
 

@@ -80,12 +80,12 @@ pub fn refuse(refused: Refused) -> HttpResponse {
 
 async fn create_organization(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {
     let body = read::body(&caller.context, &request, payload).await?;
-    let view = organizations::create(&caller.context, body).await?;
+    let view = organizations::create(&caller, body).await?;
     Ok(HttpResponse::Created().json(view))
 }
 
 async fn show_organization(caller: Caller, id: Path<String>) -> Answer {
-    let view = organizations::show(&caller.context, &id).await?;
+    let view = organizations::show(&caller, &id).await?;
     Ok(HttpResponse::Ok().json(view))
 }
 
@@ -97,18 +97,18 @@ struct CreateApiKey {
 
 async fn create_api_key(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {
     let body: CreateApiKey = read::body(&caller.context, &request, payload).await?;
-    let view = api_keys::create(&caller.context, body.name).await?;
+    let view = api_keys::create(&caller, body.name).await?;
     Ok(HttpResponse::Created().json(view))
 }
 
 async fn create_directory(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {
     let body = read::body(&caller.context, &request, payload).await?;
-    let view = directories::create(&caller.context, body).await?;
+    let view = directories::create(&caller, body).await?;
     Ok(HttpResponse::Created().json(view))
 }
 
 async fn show_directory(caller: Caller, id: Path<String>) -> Answer {
-    let view = directories::show(&caller.context, &id).await?;
+    let view = directories::show(&caller, &id).await?;
     Ok(HttpResponse::Ok().json(view))
 }
 
@@ -119,17 +119,17 @@ async fn configure_directory(
     payload: Payload,
 ) -> Answer {
     let body = read::body(&caller.context, &request, payload).await?;
-    let view = directories::configure(&caller.context, &id, body).await?;
+    let view = directories::configure(&caller, &id, body).await?;
     Ok(HttpResponse::Ok().json(view))
 }
 
 async fn remove_directory_label(caller: Caller, path: Path<(String, String)>) -> Answer {
-    directories::remove_label(&caller.context, &path.0, &path.1).await?;
+    directories::remove_label(&caller, &path.0, &path.1).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 async fn delete_directory(caller: Caller, id: Path<String>) -> Answer {
-    directories::delete(&caller.context, &id).await?;
+    directories::delete(&caller, &id).await?;
     Ok(HttpResponse::Accepted().json(serde_json::json!({})))
 }
 
@@ -140,24 +140,24 @@ async fn create_token(
     payload: Payload,
 ) -> Answer {
     let body = read::body(&caller.context, &request, payload).await?;
-    let view = tokens::create(&caller.context, &id, body).await?;
+    let view = tokens::create(&caller, &id, body).await?;
     Ok(HttpResponse::Created()
         .insert_header(("Cache-Control", "no-store"))
         .json(view))
 }
 
 async fn list_tokens(caller: Caller, id: Path<String>) -> Answer {
-    let view = tokens::list(&caller.context, &id).await?;
+    let view = tokens::list(&caller, &id).await?;
     Ok(HttpResponse::Ok().json(view))
 }
 
 async fn show_token(caller: Caller, path: Path<(String, String)>) -> Answer {
-    let view = tokens::show(&caller.context, &path.0, &path.1).await?;
+    let view = tokens::show(&caller, &path.0, &path.1).await?;
     Ok(HttpResponse::Ok().json(view))
 }
 
 async fn revoke_token(caller: Caller, path: Path<(String, String)>) -> Answer {
-    tokens::revoke(&caller.context, &path.0, &path.1).await?;
+    tokens::revoke(&caller, &path.0, &path.1).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -180,16 +180,16 @@ async fn create_endpoint_with(
     events: Events,
 ) -> Answer {
     let body = read::body(&caller.context, &request, payload).await?;
-    let view = endpoints::create(&caller.context, body, events).await?;
+    let view = endpoints::create(&caller, body, events).await?;
     Ok(HttpResponse::Created().json(view))
 }
 
 async fn show_endpoint(caller: Caller, id: Path<String>) -> Answer {
-    let view = endpoints::show(&caller.context, &id).await?;
+    let view = endpoints::show(&caller, &id).await?;
     Ok(HttpResponse::Ok().json(view))
 }
 
 async fn delete_endpoint(caller: Caller, id: Path<String>) -> Answer {
-    endpoints::delete(&caller.context, &id).await?;
+    endpoints::delete(&caller, &id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -4,11 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Problem;
 use super::directories::find as find_directory;
 use super::read::{check_name, field_error};
+use super::{Caller, Problem};
 use crate::clock;
-use crate::context::Context;
 use crate::directories::token::{self, Error};
 use crate::ids::ScimTokenId;
 use crate::storage::tables::scim_tokens;
@@ -29,7 +28,7 @@ pub struct CreateToken {
 /// # Errors
 /// A field is invalid, or there is no such directory.
 pub async fn create(
-    context: &Context,
+    caller: &Caller,
     directory_id: &str,
     request: CreateToken,
 ) -> Result<Value, Problem> {
@@ -39,16 +38,17 @@ pub async fn create(
     }
     if request
         .expires_at
-        .is_some_and(|at| at <= context.clock.now())
+        .is_some_and(|at| at <= caller.context.clock.now())
     {
         errors.push(field_error("expires_at", "must be in the future"));
     }
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    let directory = find_directory(context, directory_id).await?;
+    let directory = find_directory(caller, directory_id).await?;
     let made = token::create(
-        &context.store,
+        &caller.context.store,
+        caller.actor,
         directory.id,
         request.label,
         request.expires_at,
@@ -66,9 +66,9 @@ pub async fn create(
 ///
 /// # Errors
 /// There is no such directory.
-pub async fn list(context: &Context, directory_id: &str) -> Result<Value, Problem> {
-    let directory = find_directory(context, directory_id).await?;
-    let rows = token::list(context.store.reader(), directory.id).await?;
+pub async fn list(caller: &Caller, directory_id: &str) -> Result<Value, Problem> {
+    let directory = find_directory(caller, directory_id).await?;
+    let rows = token::list(caller.context.store.reader(), directory.id).await?;
     let data: Vec<Value> = rows.iter().map(view).collect();
     Ok(json!({
         "object": "list",
@@ -81,11 +81,11 @@ pub async fn list(context: &Context, directory_id: &str) -> Result<Value, Proble
 ///
 /// # Errors
 /// There is no such directory or token.
-pub async fn show(context: &Context, directory_id: &str, id: &str) -> Result<Value, Problem> {
-    let directory = find_directory(context, directory_id).await?;
+pub async fn show(caller: &Caller, directory_id: &str, id: &str) -> Result<Value, Problem> {
+    let directory = find_directory(caller, directory_id).await?;
     let missing = || Problem::not_found("Token", id);
     let parsed = ScimTokenId::parse(id).ok_or_else(missing)?;
-    let found = token::find(context.store.reader(), directory.id, parsed).await?;
+    let found = token::find(caller.context.store.reader(), directory.id, parsed).await?;
     Ok(view(&found.ok_or_else(missing)?))
 }
 
@@ -93,10 +93,10 @@ pub async fn show(context: &Context, directory_id: &str, id: &str) -> Result<Val
 ///
 /// # Errors
 /// There is no such directory or token.
-pub async fn revoke(context: &Context, directory_id: &str, id: &str) -> Result<(), Problem> {
-    let directory = find_directory(context, directory_id).await?;
+pub async fn revoke(caller: &Caller, directory_id: &str, id: &str) -> Result<(), Problem> {
+    let directory = find_directory(caller, directory_id).await?;
     let parsed = ScimTokenId::parse(id).ok_or_else(|| Problem::not_found("Token", id))?;
-    token::revoke(&context.store, directory.id, parsed)
+    token::revoke(&caller.context.store, caller.actor, directory.id, parsed)
         .await
         .map(drop)
         .map_err(|error| problem(error, id))

@@ -10,11 +10,10 @@ use serde_json::Value;
 use super::arguments::Where;
 use super::print_line;
 use crate::api::endpoints::Events;
-use crate::api::{Problem, api_keys, directories, endpoints, organizations, tokens};
+use crate::api::{Caller, Problem, api_keys, directories, endpoints, organizations, tokens};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::context::Context;
 use crate::outbound::ApiClient;
 use crate::storage::Opener;
 
@@ -113,33 +112,33 @@ async fn run_here(file: Option<&Path>, request: &Request) -> anyhow::Result<Valu
     let config = Config::load(file)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (store, master_key) = app::open(&config, Opener::Command, Arc::clone(&clock)).await?;
-    let context = app::context(&config, store, master_key, clock);
-    let view = operate(&context, request).await;
-    context.store.close().await;
+    let caller = Caller::command(app::context(&config, store, master_key, clock));
+    let view = operate(&caller, request).await;
+    caller.context.store.close().await;
     view.map_err(|problem| anyhow!(problem))
 }
 
 /// The operation behind a method and a path of the API.
-async fn operate(context: &Context, request: &Request) -> Result<Value, Problem> {
+async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
     let body = request.body.clone();
     let segments: Vec<&str> = request.path.split('/').skip(1).collect();
     match (request.method, segments.as_slice()) {
-        (Method::Post, ["organizations"]) => organizations::create(context, read(body)?).await,
+        (Method::Post, ["organizations"]) => organizations::create(caller, read(body)?).await,
         (Method::Post, ["admin", "v1", "api_keys"]) => {
             let name = body.get("name").and_then(Value::as_str).unwrap_or("");
-            api_keys::create(context, name.to_owned()).await
+            api_keys::create(caller, name.to_owned()).await
         }
         (Method::Post, ["admin", "v1", "directories"]) => {
-            directories::create(context, read(body)?).await
+            directories::create(caller, read(body)?).await
         }
         (Method::Patch, ["admin", "v1", "directories", id]) => {
-            directories::configure(context, id, read(body)?).await
+            directories::configure(caller, id, read(body)?).await
         }
         (Method::Post, ["admin", "v1", "directories", id, "tokens"]) => {
-            tokens::create(context, id, read(body)?).await
+            tokens::create(caller, id, read(body)?).await
         }
         (Method::Post, ["admin", "v1", "webhook_endpoints"]) => {
-            endpoints::create(context, read(body)?, Events::Optional).await
+            endpoints::create(caller, read(body)?, Events::Optional).await
         }
         _ => Err(Problem::not_found("Operation", &request.path)),
     }

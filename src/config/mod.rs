@@ -11,9 +11,11 @@
 mod database;
 mod layers;
 mod read;
+mod span;
 
 pub use database::{Backend, DatabaseUrl};
 pub use layers::{ConfigError, Origin};
+pub use span::Span;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -72,6 +74,12 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// How much is too much.
     pub limits: Limits,
+    /// Directories.
+    pub directories: Directories,
+    /// The request log.
+    pub requests: Requests,
+    /// The audit trail.
+    pub audit: Audit,
     /// Logs.
     pub log: Log,
     /// What this process does.
@@ -121,6 +129,39 @@ pub struct Limits {
     /// Connections of one address.
     #[serde(deserialize_with = "read::count")]
     pub connections_per_address: u32,
+}
+
+/// Settings for all directories.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Directories {
+    /// How many SCIM tokens a directory has at once.
+    #[serde(deserialize_with = "read::count")]
+    pub tokens_max: u32,
+    /// How long a deletion can be taken back.
+    #[serde(deserialize_with = "read::span")]
+    pub deletion_grace: Span,
+}
+
+/// Settings for the request log.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requests {
+    /// How long requests are kept.
+    #[serde(deserialize_with = "read::span")]
+    pub retention: Span,
+    /// How many requests of a directory are kept.
+    #[serde(deserialize_with = "read::count")]
+    pub rows_max: u32,
+}
+
+/// Settings for the audit trail.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// How long entries are kept.
+    #[serde(deserialize_with = "read::span")]
+    pub retention: Span,
 }
 
 /// Settings for logs.
@@ -178,6 +219,12 @@ impl Config {
         self.validate_public_url()?;
         self.validate_master_key()?;
         self.limits.validate()?;
+        if self.directories.tokens_max == 0 {
+            return Err(Invalid {
+                setting: "directories.tokens_max",
+                message: String::from("0 is not possible; expected at least 1"),
+            });
+        }
         if !(1..=SHUTDOWN_SECONDS_MAX).contains(&self.shutdown_timeout_seconds) {
             let message = format!(
                 "{} is not possible; expected 1 to 600",

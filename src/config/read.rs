@@ -13,7 +13,7 @@ use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use super::DatabaseUrl;
+use super::{DatabaseUrl, Span};
 use crate::telemetry::Format;
 
 #[derive(Deserialize)]
@@ -166,6 +166,13 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D
 
 pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     whole(deserializer, "a whole number from 0 to 4294967295")
+}
+
+pub(super) fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+    const EXPECTED: &str = "a number with s, m, h or d, such as 72h, or 0";
+    let raw = Raw::read(deserializer, EXPECTED)?;
+    let text = raw.shown();
+    Span::parse(text.trim_matches('"')).ok_or_else(|| unexpected(&text, EXPECTED))
 }
 
 pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {

@@ -6,14 +6,18 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 use serde::{Deserialize, Deserializer};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::address::{self, Address, LABELS_MAX};
-use super::{Actor, Denied, membership, token};
+use super::gate::{self, Denied, Management};
+use super::{membership, token};
+use crate::actor::Actor;
+use crate::audit;
 use crate::events::{self, Event, Kind};
-use crate::ids::{DirectoryId, OrganizationId};
+use crate::ids::{DirectoryId, OrganizationId, ScimTokenId};
 use crate::storage::tables::{directories, directory_activity, directory_addresses, organizations};
-use crate::storage::{self, Lane, LockedDirectory, Store, UseCase, WriteTx, insert_new};
+use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
 use crate::tenancy::organization;
 
 /// How many characters an external key has; 32 of them make 10^36 keys at 25 characters.
@@ -143,14 +147,15 @@ impl From<DbErr> for Error {
     }
 }
 
-struct Create(NewDirectory);
+struct Create(Actor, NewDirectory);
 
 impl UseCase for Create {
     type Answer = directories::Model;
     type Error = Error;
 
     async fn run(&self, tx: &WriteTx) -> Result<directories::Model, Error> {
-        let organization_id = self.0.organization_id;
+        let Self(actor, new) = self;
+        let organization_id = new.organization_id;
         let organization = organizations::Entity::find_by_id(organization_id)
             .one(tx)
             .await?;
@@ -164,11 +169,19 @@ impl UseCase for Create {
             external_key: external_key(),
             label: None,
             host_name: None,
-            name: self.0.name.clone(),
-            kind: self.0.kind.to_owned(),
+            name: new.name.clone(),
+            kind: new.kind.to_owned(),
             state: State::Validating.as_str().to_owned(),
             shard: shard_of(id),
             flatten_groups: false,
+            management: Management::Provider.as_str().to_owned(),
+            management_changed_by: None,
+            management_changed_at: None,
+            inactive_users: "retain".to_owned(),
+            deliveries_held_at: None,
+            writes_refused_at: None,
+            writes_refused_by: None,
+            deletion_due_at: None,
             created_at: tx.now(),
             updated_at: tx.now(),
         };
@@ -183,6 +196,8 @@ impl UseCase for Create {
         directory_addresses::Entity::insert(address)
             .exec_without_returning(tx)
             .await?;
+        let entry = audit::Entry::of_directory(&row, "directory.created", &id);
+        audit::record(tx, *actor, entry).await?;
         Ok(row)
     }
 }
@@ -191,8 +206,12 @@ impl UseCase for Create {
 ///
 /// # Errors
 /// There is no such organization, or the database fails.
-pub async fn create(store: &Store, directory: NewDirectory) -> Result<directories::Model, Error> {
-    store.write(Lane::System, Create(directory)).await
+pub async fn create(
+    store: &Store,
+    actor: Actor,
+    directory: NewDirectory,
+) -> Result<directories::Model, Error> {
+    store.write(Lane::System, Create(actor, directory)).await
 }
 
 /// Finds a directory by its id.
@@ -219,15 +238,16 @@ pub async fn activity(
         .await
 }
 
-struct Configure(DirectoryId, Changes);
+struct Configure(Actor, DirectoryId, Changes);
 
 impl UseCase for Configure {
     type Answer = directories::Model;
     type Error = Error;
 
     async fn run(&self, tx: &WriteTx) -> Result<directories::Model, Error> {
-        let Self(id, changes) = self;
+        let Self(actor, id, changes) = self;
         let before = open(tx, *id)?;
+        tx.act_as(*actor);
         let mut after = before.clone();
         if let Some(name) = &changes.name {
             after.name.clone_from(name);
@@ -243,8 +263,29 @@ impl UseCase for Configure {
         if after == before {
             return Ok(before);
         }
+        let entry = audit::Entry::of_directory(&before, "directory.configured", id);
+        audit::record(tx, *actor, entry.with(differences(&before, &after))).await?;
         save(tx, after).await
     }
+}
+
+/// The settings that differ, with both values.
+fn differences(before: &directories::Model, after: &directories::Model) -> serde_json::Value {
+    let settings = |row: &directories::Model| {
+        [
+            ("name", json!(row.name)),
+            ("label", json!(row.label)),
+            ("host_name", json!(row.host_name)),
+            ("flatten_groups", json!(row.flatten_groups)),
+        ]
+    };
+    settings(before)
+        .into_iter()
+        .zip(settings(after))
+        .filter(|(before, after)| before != after)
+        .map(|((name, before), (_, after))| (name.to_owned(), json!([before, after])))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// The locked directory, unless it has been deleted.
@@ -324,26 +365,30 @@ async fn save(tx: &WriteTx, directory: directories::Model) -> Result<directories
 /// There is no such directory, an address is taken, or the database fails; then nothing is changed.
 pub async fn configure(
     store: &Store,
+    actor: Actor,
     id: DirectoryId,
     changes: Changes,
 ) -> Result<directories::Model, Error> {
     store
-        .write(Lane::Directory(id), Configure(id, changes))
+        .write(Lane::Directory(id), Configure(actor, id, changes))
         .await
 }
 
-struct RemoveLabel(DirectoryId, Address);
+struct RemoveLabel(Actor, DirectoryId, Address);
 
 impl UseCase for RemoveLabel {
     type Answer = ();
     type Error = Error;
 
     async fn run(&self, tx: &WriteTx) -> Result<(), Error> {
-        let mut directory = open(tx, self.0)?;
-        let label = self.1.as_str();
+        let Self(actor, id, label) = self;
+        let mut directory = open(tx, *id)?;
+        let label = label.as_str();
         if label == directory.external_key || !address::release(tx, directory.id, label).await? {
             return Err(Error::NoLabel(label.to_owned()));
         }
+        let entry = audit::Entry::of_directory(&directory, "directory.label_removed", id);
+        audit::record(tx, *actor, entry.with(json!({"label": label}))).await?;
         if directory.label.as_deref() == Some(label) {
             directory.label = None;
             save(tx, directory).await?;
@@ -356,9 +401,14 @@ impl UseCase for RemoveLabel {
 ///
 /// # Errors
 /// There is no such directory, it has no such label, or the database fails.
-pub async fn remove_label(store: &Store, id: DirectoryId, label: Address) -> Result<(), Error> {
+pub async fn remove_label(
+    store: &Store,
+    actor: Actor,
+    id: DirectoryId,
+    label: Address,
+) -> Result<(), Error> {
     store
-        .write(Lane::Directory(id), RemoveLabel(id, label))
+        .write(Lane::Directory(id), RemoveLabel(actor, id, label))
         .await
 }
 
@@ -370,21 +420,21 @@ where
     E: From<Denied> + From<DbErr>,
 {
     let locked = tx.directory().ok_or(Denied::NoDirectory)?;
-    authorize(locked, actor)?;
-    if !State::is_open(&locked.row) {
-        return Err(Denied::NoDirectory.into());
-    }
-    if State::Validating.is_of(&locked.row) {
-        return Ok(activate(tx, &locked.row).await?);
-    }
-    Ok(locked.row.clone())
+    gate::admit(locked, actor.who)?;
+    gate::check(&locked.row, actor.who)?;
+    tx.act_as(actor);
+    Ok(activated(tx, locked.row.clone()).await?)
 }
 
-fn authorize(locked: &LockedDirectory, actor: Actor) -> Result<(), Denied> {
-    match actor {
-        Actor::Provider(token) if !locked.accepts(token) => Err(Denied::TokenInvalid),
-        Actor::Provider(_) => Ok(()),
+/// The directory, `linked` now if it was not yet.
+async fn activated(
+    tx: &WriteTx,
+    directory: directories::Model,
+) -> Result<directories::Model, DbErr> {
+    if State::Validating.is_of(&directory) {
+        return activate(tx, &directory).await;
     }
+    Ok(directory)
 }
 
 async fn activate(
@@ -428,7 +478,7 @@ fn append(tx: &WriteTx, directory: &directories::Model, kind: Kind, data: serde_
     events::append(tx, directory, &event);
 }
 
-struct Delete;
+struct Delete(Actor);
 
 impl UseCase for Delete {
     type Answer = ();
@@ -441,6 +491,9 @@ impl UseCase for Delete {
         if !State::is_open(&directory) {
             return Ok(());
         }
+        tx.act_as(self.0);
+        let entry = audit::Entry::of_directory(&directory, "directory.deleted", &directory.id);
+        audit::record(tx, self.0, entry).await?;
         set_state(tx, directory.id, State::Deleting).await?;
         token::revoke_all(tx, directory.id).await?;
         tx.directory_changed(directory.id);
@@ -462,8 +515,8 @@ impl UseCase for Delete {
 ///
 /// # Errors
 /// The database fails.
-pub async fn delete(store: &Store, id: DirectoryId) -> Result<(), storage::Error> {
-    store.write(Lane::Directory(id), Delete).await
+pub async fn delete(store: &Store, actor: Actor, id: DirectoryId) -> Result<(), storage::Error> {
+    store.write(Lane::Directory(id), Delete(actor)).await
 }
 
 /// Removes up to `rows_max` rows of directories that have been deleted; tells how many it removed.
@@ -552,7 +605,11 @@ impl UseCase for Activate {
     type Error = ActivateError;
 
     async fn run(&self, tx: &WriteTx) -> Result<(), ActivateError> {
-        enter::<ActivateError>(tx, self.0).await.map(drop)
+        let locked = tx.directory().ok_or(Denied::NoDirectory)?;
+        gate::admit(locked, self.0.who)?;
+        tx.act_as(self.0);
+        activated(tx, locked.row.clone()).await?;
+        Ok(())
     }
 }
 
@@ -564,35 +621,47 @@ pub async fn contact(store: &Store, id: DirectoryId, actor: Actor) -> Result<(),
     store.write(Lane::Directory(id), Activate(actor)).await
 }
 
+/// When the provider of a directory was heard, first and last, and with which token last.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    /// The directory.
+    pub directory_id: DirectoryId,
+    /// When it was heard first.
+    pub first: DateTime<Utc>,
+    /// When it was heard last.
+    pub last: DateTime<Utc>,
+    /// By which token it was heard last.
+    pub token_id: ScimTokenId,
+}
+
 /// Records that providers were heard: one row per directory and batch.
 ///
 /// # Errors
 /// The database fails.
-pub async fn record_activity(
-    store: &Store,
-    heard: Vec<(DirectoryId, DateTime<Utc>, DateTime<Utc>)>,
-) -> Result<(), storage::Error> {
+pub async fn record_activity(store: &Store, heard: Vec<Heard>) -> Result<(), storage::Error> {
     store.write(Lane::System, RecordActivity(heard)).await
 }
 
-struct RecordActivity(Vec<(DirectoryId, DateTime<Utc>, DateTime<Utc>)>);
+struct RecordActivity(Vec<Heard>);
 
 impl UseCase for RecordActivity {
     type Answer = ();
     type Error = storage::Error;
 
     async fn run(&self, tx: &WriteTx) -> Result<(), storage::Error> {
-        for (directory_id, first, last) in &self.0 {
+        for heard in &self.0 {
             let row = directory_activity::ActiveModel {
-                directory_id: ActiveValue::Set(*directory_id),
-                first_request_at: ActiveValue::Set(*first),
-                last_request_at: ActiveValue::Set(*last),
+                directory_id: ActiveValue::Set(heard.directory_id),
+                first_request_at: ActiveValue::Set(heard.first),
+                last_request_at: ActiveValue::Set(heard.last),
+                last_token_id: ActiveValue::Set(Some(heard.token_id)),
             };
             if !insert_new(tx, row.clone()).await? {
                 let change = directory_activity::ActiveModel {
-                    directory_id: ActiveValue::Unchanged(*directory_id),
+                    directory_id: ActiveValue::Unchanged(heard.directory_id),
                     first_request_at: ActiveValue::NotSet,
                     last_request_at: row.last_request_at,
+                    last_token_id: row.last_token_id,
                 };
                 directory_activity::Entity::update(change).exec(tx).await?;
             }

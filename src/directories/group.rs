@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::profile::{self, GroupProfile};
 use super::resource::{self, Error, read_document};
-use super::{Actor, Document, directory, membership};
+use super::{Document, directory, membership};
+use crate::actor::Actor;
 use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryGroupId, DirectoryId, OrganizationId, ResourceId};

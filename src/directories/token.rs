@@ -15,6 +15,8 @@ use sea_orm::{
 use super::Denied;
 use super::address::Address;
 use super::directory::State;
+use crate::actor::Actor;
+use crate::audit;
 use crate::ids::{DirectoryId, ScimTokenId};
 use crate::secrets::{Token, TokenKind};
 use crate::storage::sql::Sql;
@@ -51,6 +53,7 @@ impl From<DbErr> for Error {
 }
 
 struct Create {
+    actor: Actor,
     directory_id: DirectoryId,
     label: Option<String>,
     expires_at: Option<DateTime<Utc>>,
@@ -64,24 +67,25 @@ impl UseCase for Create {
 
     async fn run(&self, tx: &WriteTx) -> Result<scim_tokens::Model, Error> {
         // A deleted directory keeps its row for a while, and must not be opened again.
-        if !tx
-            .directory()
-            .is_some_and(|locked| State::is_open(&locked.row))
-        {
-            return Err(Denied::NoDirectory.into());
-        }
+        let directory = tx.directory().map(|locked| &locked.row);
+        let directory = directory.filter(|row| State::is_open(row));
+        let directory = directory.ok_or(Denied::NoDirectory)?;
+        tx.act_as(self.actor);
         let row = scim_tokens::Model {
             id: ScimTokenId::generate(),
             directory_id: self.directory_id,
             label: self.label.clone(),
             digest: self.digest.clone(),
             suffix: self.suffix.clone(),
+            created_by: self.actor.who.to_string(),
             created_at: tx.now(),
             last_used_at: None,
             expires_at: self.expires_at,
             revoked_at: None,
         };
         insert_new(tx, scim_tokens::ActiveModel::from(row.clone())).await?;
+        let entry = audit::Entry::of_directory(directory, "token.created", &row.id);
+        audit::record(tx, self.actor, entry).await?;
         tx.directory_changed(self.directory_id);
         Ok(row)
     }
@@ -93,12 +97,14 @@ impl UseCase for Create {
 /// There is no such directory, or the database fails.
 pub async fn create(
     store: &Store,
+    actor: Actor,
     directory_id: DirectoryId,
     label: Option<String>,
     expires_at: Option<DateTime<Utc>>,
 ) -> Result<NewToken, Error> {
     let token = Token::generate(TokenKind::Scim);
     let use_case = Create {
+        actor,
         directory_id,
         label,
         expires_at,
@@ -110,6 +116,7 @@ pub async fn create(
 }
 
 struct Revoke {
+    actor: Actor,
     directory_id: DirectoryId,
     id: ScimTokenId,
 }
@@ -131,6 +138,11 @@ impl UseCase for Revoke {
             ..Default::default()
         };
         let revoked = scim_tokens::Entity::update(change).exec(tx).await?;
+        if let Some(locked) = tx.directory() {
+            tx.act_as(self.actor);
+            let entry = audit::Entry::of_directory(&locked.row, "token.revoked", &self.id);
+            audit::record(tx, self.actor, entry).await?;
+        }
         tx.directory_changed(self.directory_id);
         Ok(revoked)
     }
@@ -142,12 +154,16 @@ impl UseCase for Revoke {
 /// The directory has no such token, or the database fails.
 pub async fn revoke(
     store: &Store,
+    actor: Actor,
     directory_id: DirectoryId,
     id: ScimTokenId,
 ) -> Result<scim_tokens::Model, Error> {
-    store
-        .write(Lane::Directory(directory_id), Revoke { directory_id, id })
-        .await
+    let use_case = Revoke {
+        actor,
+        directory_id,
+        id,
+    };
+    store.write(Lane::Directory(directory_id), use_case).await
 }
 
 /// Revokes all tokens of the locked directory.

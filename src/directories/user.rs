@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::profile::{self, UserProfile};
 use super::resource::{self, Error, read_document};
-use super::{Actor, Document, directory, membership};
+use super::{Document, directory, membership};
+use crate::actor::Actor;
 use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryId, DirectoryUserId, OrganizationId, ResourceId};
@@ -65,6 +66,7 @@ impl UseCase for Create {
             email_key: profile.email_key.clone(),
             display_name_key: profile.display_name_key.clone(),
             active: profile.is_active,
+            ended_at: None,
             document: Value::Object(self.document.clone()).to_string(),
             version: 1,
             created_at: tx.now(),

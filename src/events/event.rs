@@ -97,6 +97,7 @@ pub fn append(tx: &WriteTx, directory: &directories::Model, event: &Event) {
         group_id: event.group_id,
         names: (!event.names.is_empty()).then(|| event.names.join("\n")),
         payload,
+        actor: tx.actor(),
     });
 }
 

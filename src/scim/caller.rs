@@ -13,15 +13,15 @@ use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
 
 use super::http::Refusal;
+use crate::actor::{Actor, Who};
 use crate::context::Context;
-use crate::directories::Actor;
 use crate::directories::address::Address;
 use crate::directories::directory::{self, State};
 use crate::directories::query::{self, Ask, FirstRows};
 use crate::directories::token::{self, Opened};
-use crate::ids::DirectoryId;
+use crate::ids::{DirectoryId, RequestId};
 use crate::storage::tables::directories;
-use crate::web::peer;
+use crate::web::{front, peer};
 
 /// An identity provider that has opened a directory.
 #[derive(Clone, Debug)]
@@ -93,7 +93,8 @@ impl Knock {
         let Some((opened, first)) = opened else {
             return Err(refused(&context, &request, called));
         };
-        Ok((welcome(context, opened).await?, first))
+        let request_id = front::current(&request);
+        Ok((welcome(context, opened, request_id).await?, first))
     }
 }
 
@@ -107,13 +108,20 @@ fn refused(context: &Context, request: &HttpRequest, called: &str) -> Refusal {
 }
 
 /// Counts the request, and links the directory if its provider is heard for the first time.
-async fn welcome(context: Data<Context>, opened: Opened) -> Result<Caller, Refusal> {
+async fn welcome(
+    context: Data<Context>,
+    opened: Opened,
+    request_id: Option<RequestId>,
+) -> Result<Caller, Refusal> {
     let directory_id = opened.directory.id;
     context
         .limits
         .scim(directory_id)
         .map_err(Refusal::too_many_requests)?;
-    let actor = Actor::Provider(opened.token_id);
+    let actor = Actor {
+        who: Who::Provider(opened.token_id),
+        request_id,
+    };
     if State::Validating.is_of(&opened.directory) {
         directory::contact(&context.store, directory_id, actor).await?;
     }

@@ -19,6 +19,8 @@ use crate::web::front::Refused;
 pub(super) const CONTENT_TYPE: &str = "application/scim+json";
 /// How long to wait before asking again, when the fault is a passing one.
 const RETRY_SECONDS: u64 = 5;
+/// How long to wait before asking again, when somebody has stopped the directory.
+const PAUSE: Duration = Duration::from_mins(5);
 
 /// An error on its way to the provider, with the headers that it needs.
 #[derive(Debug)]
@@ -59,6 +61,14 @@ impl Refusal {
         Self {
             retry_after: Some(Duration::from_secs(RETRY_SECONDS)),
             ..ScimError::new(503, "The server cannot answer right now. Try again.").into()
+        }
+    }
+
+    /// 503: not now, as somebody decided.
+    fn retry_later(detail: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(PAUSE),
+            ..ScimError::new(503, detail).into()
         }
     }
 
@@ -130,6 +140,22 @@ impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::NoDirectory | Denied::TokenInvalid => Self::unauthorized(),
+            Denied::Deleting(_) => Self::retry_later(
+                "This directory is going to be deleted, and does not answer until it is restored.",
+            ),
+            Denied::Paused(by) => Self::retry_later(format!(
+                "Writes to this directory are refused at present, as set by {by}; reading goes on. \
+                 Try again later."
+            )),
+            Denied::ManagedByHand(by) => ScimError::new(
+                403,
+                format!(
+                    "This directory is managed by hand, as set by {by}: changes by the identity \
+                     provider are refused until that is turned off."
+                ),
+            )
+            .into(),
+            Denied::ManagedByProvider => ScimError::new(403, denied.to_string()).into(),
         }
     }
 }

@@ -15,7 +15,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -31,6 +31,7 @@ use super::counts::{self, Difference};
 use super::database::limited;
 use super::tables::{directories, events, scim_tokens};
 use super::{Error, Store, horizon};
+use crate::actor::Actor;
 use crate::ids::{DirectoryId, EventId, OrganizationId, ResourceId, ScimTokenId};
 
 /// How many use cases one transaction holds at most.
@@ -81,6 +82,8 @@ pub struct EventDraft {
     pub names: Option<String>,
     /// The exact text on the wire.
     pub payload: String,
+    /// Who caused it.
+    pub actor: Option<Actor>,
 }
 
 /// The directory whose row the transaction has locked.
@@ -115,6 +118,7 @@ struct Shared {
 pub struct WriteTx {
     shared: Arc<Shared>,
     directory: Option<Arc<LockedDirectory>>,
+    actor: OnceLock<Actor>,
 }
 
 impl std::fmt::Debug for WriteTx {
@@ -127,6 +131,16 @@ impl WriteTx {
     /// The one instant of this transaction.
     pub fn now(&self) -> DateTime<Utc> {
         self.shared.now
+    }
+
+    /// Says who does what follows; the first to be said holds.
+    pub fn act_as(&self, actor: Actor) {
+        self.actor.get_or_init(|| actor);
+    }
+
+    /// Who does it, once that has been said.
+    pub fn actor(&self) -> Option<Actor> {
+        self.actor.get().copied()
     }
 
     /// The locked directory; `None` if the lane is another or there is no such directory.
@@ -451,6 +465,7 @@ async fn run_one(shared: &Arc<Shared>, waiting: &Arc<dyn Waiting>) -> Result<boo
     let tx = WriteTx {
         shared: Arc::clone(shared),
         directory,
+        actor: OnceLock::new(),
     };
     let is_ok = waiting.run(&tx).await;
     if shared.is_broken.load(Ordering::Relaxed) {
@@ -565,6 +580,8 @@ fn event_row(shared: &Shared, draft: EventDraft, sequence: Option<i64>) -> event
         group_id: ActiveValue::Set(draft.group_id),
         names: ActiveValue::Set(draft.names),
         payload: ActiveValue::Set(draft.payload),
+        actor: ActiveValue::Set(draft.actor.map(|actor| actor.who.to_string())),
+        request_id: ActiveValue::Set(draft.actor.and_then(|actor| actor.request_id)),
         created_at: ActiveValue::Set(shared.now),
     }
 }

@@ -4,6 +4,8 @@
 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
+use crate::actor::Actor;
+use crate::audit;
 use crate::ids::ApiKeyId;
 use crate::secrets::{Token, TokenKind};
 use crate::storage::tables::api_keys;
@@ -19,6 +21,7 @@ pub struct NewApiKey {
 }
 
 struct Create {
+    actor: Actor,
     name: String,
     digest: Vec<u8>,
     suffix: String,
@@ -39,6 +42,8 @@ impl UseCase for Create {
             revoked_at: None,
         };
         insert_new(tx, api_keys::ActiveModel::from(row.clone())).await?;
+        let entry = audit::Entry::of_installation("api_key.created", &row.id);
+        audit::record(tx, self.actor, entry).await?;
         Ok(row)
     }
 }
@@ -47,12 +52,17 @@ impl UseCase for Create {
 ///
 /// # Errors
 /// The database fails.
-pub async fn create(store: &Store, name: String) -> Result<NewApiKey, storage::Error> {
+pub async fn create(
+    store: &Store,
+    actor: Actor,
+    name: String,
+) -> Result<NewApiKey, storage::Error> {
     let key = Token::generate(TokenKind::ApiKey);
     let row = store
         .write(
             Lane::System,
             Create {
+                actor,
                 name,
                 digest: key.digest().to_vec(),
                 suffix: key.suffix().to_owned(),

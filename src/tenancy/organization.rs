@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
 
+use crate::actor::Actor;
+use crate::audit;
 use crate::ids::{OrganizationDomainId, OrganizationId};
 use crate::storage::tables::{organization_domains, organizations};
 use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
@@ -74,28 +76,30 @@ impl From<DbErr> for Error {
     }
 }
 
-struct Create(NewOrganization);
+struct Create(Actor, NewOrganization);
 
 impl UseCase for Create {
     type Answer = Organization;
     type Error = Error;
 
     async fn run(&self, tx: &WriteTx) -> Result<Organization, Error> {
+        let Self(actor, new) = self;
         let row = organizations::Model {
             id: OrganizationId::generate(),
-            name: self.0.name.clone(),
-            external_id: self.0.external_id.clone(),
-            metadata: serde_json::json!(self.0.metadata).to_string(),
+            name: new.name.clone(),
+            external_id: new.external_id.clone(),
+            metadata: serde_json::json!(new.metadata).to_string(),
+            deletion_due_at: None,
             created_at: tx.now(),
             updated_at: tx.now(),
         };
         if !insert_new(tx, organizations::ActiveModel::from(row.clone())).await? {
             return Err(Error::ExternalIdTaken(
-                self.0.external_id.clone().unwrap_or_default(),
+                new.external_id.clone().unwrap_or_default(),
             ));
         }
-        let mut domains = Vec::with_capacity(self.0.domains.len());
-        for (domain, state) in &self.0.domains {
+        let mut domains = Vec::with_capacity(new.domains.len());
+        for (domain, state) in &new.domains {
             let domain = organization_domains::Model {
                 id: OrganizationDomainId::generate(),
                 organization_id: row.id,
@@ -109,6 +113,11 @@ impl UseCase for Create {
             }
             domains.push(domain);
         }
+        let entry = audit::Entry {
+            organization_id: Some(row.id),
+            ..audit::Entry::of_installation("organization.created", &row.id)
+        };
+        audit::record(tx, *actor, entry).await?;
         Ok(Organization { row, domains })
     }
 }
@@ -117,8 +126,12 @@ impl UseCase for Create {
 ///
 /// # Errors
 /// The external id or a domain is taken, or the database fails; then nothing is written.
-pub async fn create(store: &Store, organization: NewOrganization) -> Result<Organization, Error> {
-    store.write(Lane::System, Create(organization)).await
+pub async fn create(
+    store: &Store,
+    actor: Actor,
+    organization: NewOrganization,
+) -> Result<Organization, Error> {
+    store.write(Lane::System, Create(actor, organization)).await
 }
 
 /// Finds an organization with its domains.

@@ -10,16 +10,22 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, AcceptEncoding, Encoding, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, HttpMessage as _, HttpResponse};
+use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::ids::RequestId;
 use crate::limits::Limits;
 
-/// The request's id, for handlers.
+/// The request's id, kept with it.
 #[derive(Clone, Copy, Debug)]
-pub struct CurrentRequest(pub RequestId);
+struct CurrentRequest(RequestId);
+
+/// The id that the request has been given.
+pub fn current(request: &HttpRequest) -> Option<RequestId> {
+    let extensions = request.extensions();
+    extensions.get::<CurrentRequest>().map(|current| current.0)
+}
 
 /// Why a request never gets to a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -11,6 +11,8 @@ use sea_orm::{
 };
 
 use super::links::View;
+use crate::actor::Actor;
+use crate::audit;
 use crate::events::{Kind, log};
 use crate::ids::EndpointId;
 use crate::secrets::{MasterKey, SecretError, WebhookSecret};
@@ -63,6 +65,7 @@ impl From<DbErr> for Error {
 }
 
 struct Create {
+    actor: Actor,
     endpoint: NewEndpoint,
     id: EndpointId,
     sealed_secret: Vec<u8>,
@@ -105,6 +108,8 @@ impl UseCase for Create {
         endpoint_cursors::Entity::insert_many(cursors)
             .exec_without_returning(tx)
             .await?;
+        let entry = audit::Entry::of_installation("webhook_endpoint.created", &row.id);
+        audit::record(tx, self.actor, entry).await?;
         Ok(row)
     }
 }
@@ -115,6 +120,7 @@ impl UseCase for Create {
 /// The URL is taken, or the database fails.
 pub async fn create(
     store: &Store,
+    actor: Actor,
     master_key: &MasterKey,
     endpoint: NewEndpoint,
 ) -> Result<Endpoint, Error> {
@@ -124,6 +130,7 @@ pub async fn create(
         master_key.seal(SECRET_PURPOSE, &id.to_string(), secret.expose().as_bytes());
     let starts = ends_of_shards(store).await?;
     let create = Create {
+        actor,
         endpoint,
         id,
         sealed_secret,
@@ -176,15 +183,21 @@ pub async fn list(connection: &impl ConnectionTrait) -> Result<Vec<endpoints::Mo
         .await
 }
 
-struct Delete(EndpointId);
+struct Delete(Actor, EndpointId);
 
 impl UseCase for Delete {
     type Answer = bool;
     type Error = storage::Error;
 
     async fn run(&self, tx: &WriteTx) -> Result<bool, storage::Error> {
-        let deleted = endpoints::Entity::delete_by_id(self.0).exec(tx).await?;
-        Ok(deleted.rows_affected > 0)
+        let Self(actor, id) = self;
+        let deleted = endpoints::Entity::delete_by_id(*id).exec(tx).await?;
+        if deleted.rows_affected == 0 {
+            return Ok(false);
+        }
+        let entry = audit::Entry::of_installation("webhook_endpoint.deleted", id);
+        audit::record(tx, *actor, entry).await?;
+        Ok(true)
     }
 }
 
@@ -192,8 +205,8 @@ impl UseCase for Delete {
 ///
 /// # Errors
 /// The database fails.
-pub async fn delete(store: &Store, id: EndpointId) -> Result<bool, storage::Error> {
-    let is_deleted = store.write(Lane::System, Delete(id)).await?;
+pub async fn delete(store: &Store, actor: Actor, id: EndpointId) -> Result<bool, storage::Error> {
+    let is_deleted = store.write(Lane::System, Delete(actor, id)).await?;
     store.wake().endpoints_changed();
     Ok(is_deleted)
 }

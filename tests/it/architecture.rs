@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Modules that know nothing of what Rollcall is about.
-const FOUNDATIONS: [&str; 7] = [
-    "clock", "ids", "json", "keys", "outbound", "secrets", "storage",
+const FOUNDATIONS: [&str; 8] = [
+    "actor", "clock", "ids", "json", "keys", "outbound", "secrets", "storage",
 ];
 /// Modules that may be built on foundations, and not the other way round.
-const ABOVE: [&str; 16] = [
+const ABOVE: [&str; 18] = [
     "activity",
     "api",
     "app",
+    "audit",
     "cli",
     "context",
     "demo",
@@ -23,6 +24,7 @@ const ABOVE: [&str; 16] = [
     "first_start",
     "jobs",
     "limits",
+    "requests",
     "scim",
     "simulate",
     "tenancy",

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::ids::DirectoryId;
+use crate::ids::{DirectoryId, ScimTokenId};
 
 /// A row of `directory_activity`.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -13,6 +13,7 @@ pub struct Model {
     pub directory_id: DirectoryId,
     pub first_request_at: DateTimeUtc,
     pub last_request_at: DateTimeUtc,
+    pub last_token_id: Option<ScimTokenId>,
 }
 
 /// There are no relations: joins are written where they are needed.

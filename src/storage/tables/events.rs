@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::ids::{DirectoryId, EventId, OrganizationId, ResourceId};
+use crate::ids::{DirectoryId, EventId, OrganizationId, RequestId, ResourceId};
 
 /// A row of `events`.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -21,6 +21,8 @@ pub struct Model {
     pub group_id: Option<ResourceId>,
     pub names: Option<String>,
     pub payload: String,
+    pub actor: Option<String>,
+    pub request_id: Option<RequestId>,
     pub created_at: DateTimeUtc,
 }
 

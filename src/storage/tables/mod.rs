@@ -2,6 +2,9 @@
 
 pub mod api_keys;
 pub mod attempts;
+pub mod audit_entries;
+pub mod audit_seals;
+pub mod audit_waiting;
 pub mod deliveries;
 pub mod directories;
 pub mod directory_activity;
@@ -16,6 +19,8 @@ pub mod groups;
 pub mod memberships;
 pub mod organization_domains;
 pub mod organizations;
+pub mod scim_request_subjects;
+pub mod scim_requests;
 pub mod scim_tokens;
 pub mod user_emails;
 pub mod users;

@@ -14,6 +14,7 @@ pub struct Model {
     pub name: String,
     pub external_id: Option<String>,
     pub metadata: String,
+    pub deletion_due_at: Option<DateTimeUtc>,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,
 }

@@ -15,6 +15,7 @@ pub struct Model {
     pub label: Option<String>,
     pub digest: Vec<u8>,
     pub suffix: String,
+    pub created_by: String,
     pub created_at: DateTimeUtc,
     pub last_used_at: Option<DateTimeUtc>,
     pub expires_at: Option<DateTimeUtc>,

@@ -19,6 +19,7 @@ pub struct Model {
     pub email_key: Option<String>,
     pub display_name_key: Option<String>,
     pub active: bool,
+    pub ended_at: Option<DateTimeUtc>,
     pub document: String,
     pub version: i64,
     pub created_at: DateTimeUtc,

@@ -31,6 +31,7 @@ impl UseCase for Append {
                 group_id: None,
                 names: None,
                 payload: "{}".to_owned(),
+                actor: None,
             });
         }
         Ok(())

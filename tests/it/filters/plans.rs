@@ -2,6 +2,7 @@
 //! through a directory.
 
 use chrono::{DateTime, Utc};
+use rollcall::actor::Actor;
 use rollcall::clock::{Clock as _, SystemClock};
 use rollcall::directories::address::Address;
 use rollcall::directories::query::{
@@ -50,7 +51,7 @@ fn check(backend: Backend) {
         let writer = fixture.store.statement_connection();
         writer.execute_unprepared("ANALYZE").await.unwrap();
         let directory = &fixture.directories[0];
-        let made = token::create(&fixture.store, directory.id, None, None).await;
+        let made = token::create(&fixture.store, Actor::SYSTEM, directory.id, None, None).await;
         let credential = Credential::parse(made.unwrap().token.expose()).unwrap();
         let mut faults = Vec::new();
         for question in lookups().into_iter().chain(pages()) {
@@ -304,6 +305,7 @@ fn user(directory_id: DirectoryId, number: usize, now: DateTime<Utc>) -> users::
         email_key: Some(format!("user{number}@x.org")),
         display_name_key: Some(format!("name {number}")),
         active: true,
+        ended_at: None,
         document: "x".repeat(600),
         version: 1,
         created_at: now,

@@ -36,6 +36,7 @@ impl UseCase for Fill {
                 email_key: None,
                 display_name_key: None,
                 active: true,
+                ended_at: None,
                 document: json!({"userName": id.to_string()}).to_string(),
                 version: 1,
                 created_at: tx.now(),

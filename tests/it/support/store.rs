@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rollcall::actor::Actor;
 use rollcall::clock::SystemClock;
 use rollcall::directories::directory::{self, NewDirectory};
 use rollcall::events::Kind;
@@ -53,7 +54,7 @@ impl Fixture {
             domains: Vec::new(),
             metadata: BTreeMap::new(),
         };
-        let organization = organization::create(&store, organization)
+        let organization = organization::create(&store, Actor::SYSTEM, organization)
             .await
             .expect("an organization");
         let mut directories = Vec::new();
@@ -63,7 +64,7 @@ impl Fixture {
                 name: format!("Directory {number}"),
                 kind: "generic scim v2.0",
             };
-            let made = directory::create(&store, directory).await;
+            let made = directory::create(&store, Actor::SYSTEM, directory).await;
             directories.push(made.expect("a directory"));
         }
         Self {
@@ -87,5 +88,6 @@ pub(crate) fn draft(directory: &directories::Model, id: EventId) -> EventDraft {
         group_id: None,
         names: None,
         payload: "{}".to_owned(),
+        actor: None,
     }
 }

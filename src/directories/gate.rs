@@ -1,0 +1,102 @@
+//! Who may write to the users and groups of a directory, and when. Pure.
+//!
+//! Reading is never a matter of this: whoever the master is, providers see the state as it is.
+
+use chrono::{DateTime, Utc};
+
+use super::directory::State;
+use crate::actor::Who;
+use crate::clock;
+use crate::storage::LockedDirectory;
+use crate::storage::tables::directories;
+
+/// Why a directory cannot be written to by an actor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// There is no such directory.
+    #[error("the directory does not exist")]
+    NoDirectory,
+    /// The token was revoked or has expired.
+    #[error("the token is no longer valid")]
+    TokenInvalid,
+    /// The directory is going to be deleted.
+    #[error("the directory will be deleted at {}; restore it first", clock::text(*.0))]
+    Deleting(DateTime<Utc>),
+    /// Writes are refused for a while.
+    #[error("writes to the directory are refused at present, as set by {0}")]
+    Paused(String),
+    /// The users and groups are managed by hand, so that the provider may not write.
+    #[error("the directory is managed by hand, as set by {0}")]
+    ManagedByHand(String),
+    /// The users and groups are the provider's, so that nobody else may write.
+    #[error(
+        "the users and groups of this directory are managed by its identity provider: change them \
+         there, or set the directory's management to manual first"
+    )]
+    ManagedByProvider,
+}
+
+/// Who is master of the users and groups of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Management {
+    /// The identity provider.
+    Provider,
+    /// The vendor, by the API.
+    Manual,
+}
+
+impl Management {
+    /// The name on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Manual => "manual",
+        }
+    }
+
+    /// Reads the name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Provider, Self::Manual]
+            .into_iter()
+            .find(|management| management.as_str() == text)
+    }
+
+    /// Whether it is in force in `directory`.
+    pub fn is_of(self, directory: &directories::Model) -> bool {
+        directory.management == self.as_str()
+    }
+}
+
+/// Whether `who` may be heard at all: the directory is there, and the token opens it.
+pub(super) fn admit(locked: &LockedDirectory, who: Who) -> Result<(), Denied> {
+    if let Who::Provider(token) = who
+        && !locked.accepts(token)
+    {
+        return Err(Denied::TokenInvalid);
+    }
+    if State::is_open(&locked.row) {
+        Ok(())
+    } else {
+        Err(Denied::NoDirectory)
+    }
+}
+
+/// Whether `who` may write to the users and groups now.
+pub(super) fn check(directory: &directories::Model, who: Who) -> Result<(), Denied> {
+    if let Some(due_at) = directory.deletion_due_at {
+        return Err(Denied::Deleting(due_at));
+    }
+    let named = |who: &Option<String>| who.clone().unwrap_or_else(|| "an operator".to_owned());
+    match who {
+        Who::Provider(_) if Management::Manual.is_of(directory) => Err(Denied::ManagedByHand(
+            named(&directory.management_changed_by),
+        )),
+        Who::Provider(_) if directory.writes_refused_at.is_some() => {
+            Err(Denied::Paused(named(&directory.writes_refused_by)))
+        }
+        Who::Api(_) | Who::Command if Management::Provider.is_of(directory) => {
+            Err(Denied::ManagedByProvider)
+        }
+        Who::Provider(_) | Who::Api(_) | Who::Command | Who::System => Ok(()),
+    }
+}
