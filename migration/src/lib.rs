@@ -18,6 +18,7 @@ mod m20261122_000002_directories;
 mod m20261122_000003_events;
 mod m20261122_000004_webhooks;
 mod m20261122_000005_records;
+mod m20261122_000006_row_security;
 
 /// The oldest version of the `rollcall` binary that can run on the schema these migrations make.
 pub const OLDEST_BINARY: &str = "0.1.0";
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000003_events::Migration),
             Box::new(m20261122_000004_webhooks::Migration),
             Box::new(m20261122_000005_records::Migration),
+            Box::new(m20261122_000006_row_security::Migration),
         ]
     }
 }

@@ -13,6 +13,8 @@ use sea_orm::{
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
 };
 
+use crate::ids::DirectoryId;
+
 /// How long to wait for a connection.
 const ACQUIRE_SECONDS: u64 = 2;
 /// How long SQLite waits for another process's write, such as a command beside the server.
@@ -100,10 +102,11 @@ impl Dialect {
     }
 
     /// Begins a write transaction. On PostgreSQL it also bounds, for this transaction, how long it may
-    /// wait for locks, run a statement, or sit idle.
+    /// wait for locks, run a statement, or sit idle, and puts it behind the `wall` of one directory.
     pub(super) async fn begin(
         self,
         writer: &DatabaseConnection,
+        wall: Option<DirectoryId>,
     ) -> Result<DatabaseTransaction, DbErr> {
         #[expect(clippy::disallowed_methods, reason = "transactions begin here")]
         let transaction = writer
@@ -113,14 +116,31 @@ impl Dialect {
             })
             .await?;
         if self == Self::Postgres {
-            transaction
-                .execute_unprepared(
-                    "SET LOCAL idle_in_transaction_session_timeout = '4s'; \
-                     SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '5s'",
-                )
-                .await?;
+            let mut settings = String::from(
+                "SET LOCAL idle_in_transaction_session_timeout = '4s'; \
+                 SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '5s'",
+            );
+            if let Some(directory_id) = wall {
+                // A UUID is written with digits, letters and hyphens only.
+                let scope = directory_id.uuid();
+                settings.push_str("; SET LOCAL ROLE rollcall_tenant; SET LOCAL rollcall.scope = '");
+                settings.push_str(&scope.to_string());
+                settings.push('\'');
+            }
+            transaction.execute_unprepared(&settings).await?;
         }
         Ok(transaction)
+    }
+
+    /// Whether transactions of a directory can be put behind a wall: its role is there, and is ours to take.
+    pub(super) async fn has_wall(self, connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
+        if self == Self::Sqlite {
+            return Ok(false);
+        }
+        let sql = "SELECT pg_has_role(current_user, oid, 'MEMBER') AS is_ours FROM pg_roles \
+                   WHERE rolname = 'rollcall_tenant'";
+        let row = connection.query_one_raw(self.statement(sql, [])).await?;
+        row.map_or(Ok(false), |row| row.try_get("", "is_ours"))
     }
 
     /// Whether one statement may write to several tables (a WITH of writing statements).

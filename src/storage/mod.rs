@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use sea_orm::DatabaseConnection;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -52,6 +52,7 @@ struct Inner {
     /// Where groups of writes run, whatever thread asked for them.
     runtime: tokio::runtime::Handle,
     wake: Wake,
+    has_wall: OnceCell<bool>,
     /// Held for as long as the store lives, so that no second server opens the same SQLite file.
     _lock: Option<File>,
 }
@@ -134,6 +135,7 @@ impl Store {
                 tasks: TaskTracker::new(),
                 runtime: tokio::runtime::Handle::current(),
                 wake: Wake::default(),
+                has_wall: OnceCell::new(),
                 _lock: lock,
             }),
         })

@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 use super::counts::{self, Difference};
 use super::database::limited;
 use super::tables::{directories, events, scim_tokens};
-use super::{Error, Store, horizon};
+use super::{Dialect, Error, Store, horizon};
 use crate::actor::Actor;
 use crate::ids::{DirectoryId, EventId, OrganizationId, ResourceId, ScimTokenId};
 
@@ -168,7 +168,7 @@ impl WriteTx {
     }
 
     /// Whether the connection speaks SQLite or PostgreSQL.
-    pub fn dialect(&self) -> super::Dialect {
+    pub fn dialect(&self) -> Dialect {
         self.shared.store.dialect()
     }
 
@@ -340,14 +340,14 @@ impl Store {
 
     fn queue_of(&self, lane: Lane) -> Lane {
         match self.dialect() {
-            super::Dialect::Sqlite => Lane::System,
-            super::Dialect::Postgres => lane,
+            Dialect::Sqlite => Lane::System,
+            Dialect::Postgres => lane,
         }
     }
 
     async fn work_off(&self, queue: Lane) {
         while let Some(group) = self.next_group(queue) {
-            if queue == Lane::System && self.dialect() == super::Dialect::Postgres {
+            if queue == Lane::System && self.dialect() == Dialect::Postgres {
                 // No lock orders these; they only share a queue.
                 for alone in group {
                     self.commit_alone(&alone).await;
@@ -394,7 +394,8 @@ impl Store {
 
     /// Runs `group` in one transaction.
     async fn attempt(&self, group: &[Arc<dyn Waiting>]) -> Attempt {
-        let shared = match self.begin().await {
+        let lane = group.first().map(|waiting| waiting.lane());
+        let shared = match self.begin(lane).await {
             Ok(shared) => Arc::new(shared),
             Err(error) => return Attempt::Failed(error),
         };
@@ -427,8 +428,12 @@ impl Store {
         }
     }
 
-    async fn begin(&self) -> Result<Shared, DbErr> {
-        let connection = limited(self.dialect().begin(self.inner.writer.unlimited())).await?;
+    async fn begin(&self, lane: Option<Lane>) -> Result<Shared, DbErr> {
+        let wall = match lane {
+            Some(Lane::Directory(id)) if self.has_wall().await? => Some(id),
+            Some(Lane::Directory(_) | Lane::System) | None => None,
+        };
+        let connection = limited(self.dialect().begin(self.inner.writer.unlimited(), wall)).await?;
         Ok(Shared {
             connection,
             store: self.clone(),
@@ -439,6 +444,24 @@ impl Store {
             events: Mutex::default(),
             counts: Mutex::default(),
         })
+    }
+}
+
+impl Store {
+    /// Whether PostgreSQL itself keeps the writes of a directory to its rows; asked once, at the first
+    /// write.
+    async fn has_wall(&self) -> Result<bool, DbErr> {
+        let asked = self.inner.has_wall.get_or_try_init(|| async {
+            let has_wall = self.dialect().has_wall(self.reader()).await?;
+            if !has_wall && self.dialect() == Dialect::Postgres {
+                tracing::warn!(
+                    "row-level security is not in force: the database user may not take the role \
+                     rollcall_tenant; create that role, grant it to the user, and start again"
+                );
+            }
+            Ok(has_wall)
+        });
+        asked.await.copied()
     }
 }
 

@@ -33,4 +33,5 @@ mod nodes;
 mod positions;
 mod readme;
 mod retries;
+mod row_security;
 mod scim;

@@ -52,9 +52,17 @@ pub(crate) fn run<F: Future<Output = ()>>(
     settings: &[Setting],
     check: impl FnOnce(TestApp) -> F,
 ) {
-    let Some(database) = Database::fresh(backend) else {
-        return;
-    };
+    if let Some(database) = Database::fresh(backend) {
+        run_on(&database, settings, check);
+    }
+}
+
+/// Runs `check` against a server on `database`, and stops it.
+pub(crate) fn run_on<F: Future<Output = ()>>(
+    database: &Database,
+    settings: &[Setting],
+    check: impl FnOnce(TestApp) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -63,7 +71,7 @@ pub(crate) fn run<F: Future<Output = ()>>(
     // Each inline snapshot is looked at once per database.
     insta::allow_duplicates! {
         runtime.block_on(async {
-            let app = TestApp::start(&database, settings).await;
+            let app = TestApp::start(database, settings).await;
             let running = Arc::clone(&app.running);
             // Takes the client's open connections along, for which the server would wait.
             Box::pin(check(app)).await;

@@ -42,6 +42,17 @@ impl Database {
         })
     }
 
+    /// The same one, as a user of its server sees it.
+    pub(crate) fn as_user(self, name: &str, password: &str) -> Self {
+        let mut url = url::Url::parse(&self.url).unwrap();
+        url.set_username(name).unwrap();
+        url.set_password(Some(password)).unwrap();
+        Self {
+            url: url.into(),
+            ..self
+        }
+    }
+
     /// The server's `data_dir`, not made yet.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.files.path().join("data")
