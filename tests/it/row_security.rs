@@ -118,7 +118,7 @@ fn a_user_without_special_rights_is_enough() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let owner = format!("plain_{}", std::process::id());
     runtime.block_on(give_away(&database, &owner));
-    app::run_on(&database.as_user(&owner, "plain"), &[], serves);
+    app::run_on(&database.with_user(&owner, "plain"), &[], serves);
 }
 
 async fn serves(app: TestApp) {

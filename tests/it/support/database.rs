@@ -43,7 +43,7 @@ impl Database {
     }
 
     /// The same one, as a user of its server sees it.
-    pub(crate) fn as_user(self, name: &str, password: &str) -> Self {
+    pub(crate) fn with_user(self, name: &str, password: &str) -> Self {
         let mut url = url::Url::parse(&self.url).unwrap();
         url.set_username(name).unwrap();
         url.set_password(Some(password)).unwrap();
