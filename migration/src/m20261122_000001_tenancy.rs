@@ -19,6 +19,9 @@ impl MigrationTrait for Migration {
         manager
             .create_index(index("organizations", &["external_id"]).unique().take())
             .await?;
+        let mut due = index("organizations", &["deletion_due_at"]);
+        due.and_where(Expr::col("deletion_due_at").is_not_null());
+        manager.create_index(due).await?;
         manager.create_table(organization_domains()).await?;
         manager
             .create_index(index("organization_domains", &["domain"]).unique().take())

@@ -42,7 +42,7 @@ impl MigrationTrait for Migration {
             manager.create_index(unique.clone().unique().take()).await?;
         }
         for plain in [
-            index("directories", &["organization_id"]),
+            index("directories", &["organization_id", "id"]),
             index("directories", &["state"]),
             index("directory_addresses", &["directory_id"]),
             index("scim_tokens", &["directory_id"]),
@@ -58,7 +58,9 @@ impl MigrationTrait for Migration {
         ] {
             manager.create_index(plain).await?;
         }
-        Ok(())
+        let mut due = index("directories", &["deletion_due_at"]);
+        due.and_where(Expr::col("deletion_due_at").is_not_null());
+        manager.create_index(due).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
@@ -85,7 +87,8 @@ impl MigrationTrait for Migration {
 /// `label` and `host_name` are the ones in use now; `directory_addresses` holds whatever opens.
 /// `flatten_groups` says whether events tell of everybody in a group, or only of its direct members.
 /// `management` says who is master of its users and groups, `inactive_users` what becomes of those who
-/// are deactivated. `…_by` says in words who did it.
+/// are deactivated. `…_by` says in words who did it. `deletion_with_organization` is set if it goes because
+/// its organization does; `rows_removed` counts how far the removal of a deleted one is.
 fn directories() -> TableCreateStatement {
     table_with_times("directories")
         .col(pk_uuid("id"))
@@ -103,9 +106,12 @@ fn directories() -> TableCreateStatement {
         .col(timestamp_with_time_zone_null("management_changed_at"))
         .col(string("inactive_users").default("retain"))
         .col(timestamp_with_time_zone_null("deliveries_held_at"))
+        .col(string_null("deliveries_held_by"))
         .col(timestamp_with_time_zone_null("writes_refused_at"))
         .col(string_null("writes_refused_by"))
         .col(timestamp_with_time_zone_null("deletion_due_at"))
+        .col(boolean("deletion_with_organization").default(false))
+        .col(big_integer("rows_removed").default(0))
         .foreign_key(&mut foreign_key(
             "directories",
             &["organization_id"],

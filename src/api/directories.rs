@@ -1,16 +1,23 @@
 //! Directories at `/admin/v1/directories`: what the wire contract cannot make.
 
+use std::slice;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::read::{check_name, field_error};
 use super::{Caller, FieldError, Problem};
 use crate::clock;
-use crate::directories::address::{self, Address, Malformed};
-use crate::directories::directory::{self, Change, Changes, Error, KINDS, NewDirectory, State};
+use crate::directories::address::{Address, Malformed};
+use crate::directories::directory::{
+    self, Change, Changes, Error, KINDS, NewDirectory, Signs, State,
+};
 use crate::ids::{DirectoryId, OrganizationId};
-use crate::storage::newest_sequence;
 use crate::storage::tables::directories;
+
+/// How many directories a list shows unless it is asked for another number, and at most.
+const PAGE_DEFAULT: u64 = 10;
+const PAGE_MAX: u64 = 100;
 
 /// What `POST /admin/v1/directories` takes.
 #[derive(Debug, Deserialize)]
@@ -27,7 +34,7 @@ pub struct CreateDirectory {
 /// Makes a directory.
 ///
 /// # Errors
-/// A field is invalid, or there is no such organization.
+/// A field is invalid, there is no such organization, or it is going to be deleted.
 pub async fn create(caller: &Caller, request: CreateDirectory) -> Result<Value, Problem> {
     let mut errors = Vec::new();
     check_name("name", &request.name, &mut errors);
@@ -84,7 +91,7 @@ pub struct ConfigureDirectory {
 /// Changes those settings of a directory that the request names.
 ///
 /// # Errors
-/// A field is invalid, an address is taken, or there is no such directory.
+/// A field is invalid, an address is taken, there is no such directory, or it is going to be deleted.
 pub async fn configure(
     caller: &Caller,
     id: &str,
@@ -165,27 +172,21 @@ pub async fn remove_label(caller: &Caller, id: &str, label: &str) -> Result<(), 
         .map_err(problem)
 }
 
-fn problem(error: Error) -> Problem {
+pub(super) fn problem(error: Error) -> Problem {
     match error {
         Error::NoOrganization(id) => Problem::not_found("Organization", &id.to_string()),
         Error::NoDirectory(id) => Problem::not_found("Directory", &id.to_string()),
         Error::NoLabel(label) => Problem::not_found("Label", &label),
         Error::LabelTaken(_) => Problem::new(409, "label_already_exists", error.to_string()),
         Error::HostNameTaken(_) => Problem::new(409, "host_name_already_exists", error.to_string()),
+        Error::OrganizationDeleting(_) | Error::Deleting(_) => {
+            Problem::new(409, "deletion_scheduled", error.to_string())
+        }
+        Error::NotDeleting => Problem::new(409, "deletion_not_scheduled", error.to_string()),
+        Error::Ended => Problem::new(409, "already_deleted", error.to_string()),
         Error::TooManyLabels => Problem::new(409, "too_many_labels", error.to_string()),
         Error::Storage(error) => error.into(),
     }
-}
-
-/// Deletes a directory: its tokens stop working at once, and `dsync.deleted` is its last event.
-///
-/// # Errors
-/// There is none with this id.
-pub async fn delete(caller: &Caller, id: &str) -> Result<(), Problem> {
-    let found = find(caller, id).await?;
-    directory::delete(&caller.context.store, caller.actor, found.id)
-        .await
-        .map_err(Problem::from)
 }
 
 /// Finds the directory that a URL names.
@@ -198,19 +199,80 @@ pub(super) async fn find(caller: &Caller, id: &str) -> Result<directories::Model
         .ok_or_else(missing)
 }
 
-async fn view(caller: &Caller, row: &directories::Model) -> Result<Value, Problem> {
+/// What `GET /admin/v1/directories` takes.
+#[derive(Debug, Default, Deserialize)]
+pub struct ListDirectories {
+    /// Only those of this organization.
+    pub organization_id: Option<String>,
+    /// Only those after this one.
+    pub after: Option<String>,
+    /// How many at most.
+    pub limit: Option<u64>,
+}
+
+/// Shows directories, oldest first, a page at a time.
+///
+/// # Errors
+/// A field is invalid.
+pub async fn list(caller: &Caller, request: ListDirectories) -> Result<Value, Problem> {
+    let mut errors = Vec::new();
+    let limit = request.limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        errors.push(field_error("limit", format!("must be 1 to {PAGE_MAX}")));
+    }
+    let organization_id = request.organization_id.map(|id| OrganizationId::parse(&id));
+    if organization_id == Some(None) {
+        errors.push(field_error(
+            "organization_id",
+            "must be an organization's id",
+        ));
+    }
+    let after = request.after.map(|id| DirectoryId::parse(&id));
+    if after == Some(None) {
+        errors.push(field_error("after", "must be a directory's id"));
+    }
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
     let connection = caller.context.store.reader();
-    let activity = directory::activity(connection, row.id).await?;
-    let mut former_labels = address::labels(connection, row).await?;
-    former_labels.retain(|label| row.label.as_ref() != Some(label));
-    let sequence = newest_sequence(connection, row.id).await?;
-    let first_request_at = activity
-        .as_ref()
-        .map(|heard| clock::text(heard.first_request_at));
-    let last_request_at = activity
-        .as_ref()
-        .map(|heard| clock::text(heard.last_request_at));
+    let (organization_id, after) = (organization_id.flatten(), after.flatten());
+    // One more than is shown tells whether there is more.
+    let mut rows = directory::list(connection, organization_id, after, limit + 1).await?;
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = rows.len() > shown;
+    rows.truncate(shown);
+    let next = rows.last().filter(|_| has_more).map(|row| row.id);
     Ok(json!({
+        "object": "list",
+        "data": views(caller, &rows).await?,
+        "list_metadata": {"before": null, "after": next},
+    }))
+}
+
+/// A directory as the API shows it.
+pub(super) async fn view(caller: &Caller, row: &directories::Model) -> Result<Value, Problem> {
+    let mut views = views(caller, slice::from_ref(row)).await?;
+    Ok(views.pop().unwrap_or(Value::Null))
+}
+
+async fn views(caller: &Caller, rows: &[directories::Model]) -> Result<Vec<Value>, Problem> {
+    let signs = directory::signs(&caller.context.store, rows).await?;
+    let none = Signs::default();
+    let signs_of = |row: &directories::Model| signs.get(&row.id).unwrap_or(&none);
+    Ok(rows
+        .iter()
+        .map(|row| view_of(caller, row, signs_of(row)))
+        .collect())
+}
+
+fn view_of(caller: &Caller, row: &directories::Model, signs: &Signs) -> Value {
+    let former_labels: Vec<&String> = signs
+        .labels
+        .iter()
+        .filter(|label| row.label.as_ref() != Some(label))
+        .collect();
+    let removal = State::Deleting.is_of(row);
+    json!({
         "object": "directory",
         "id": row.id,
         "organization_id": row.organization_id,
@@ -221,12 +283,23 @@ async fn view(caller: &Caller, row: &directories::Model) -> Result<Value, Proble
         "flatten_groups": row.flatten_groups,
         "name": row.name,
         "type": row.kind,
-        "state": row.state,
+        "state": State::shown(row),
+        "lights": {
+            "reached_at": signs.first_request_at.map(clock::text),
+            "first_user_at": signs.first_user_at.map(clock::text),
+            "last_sync_at": signs.last_sync_at.map(clock::text),
+        },
+        "deliveries_held_at": row.deliveries_held_at.map(clock::text),
+        "deliveries_held_by": row.deliveries_held_by,
+        "writes_refused_at": row.writes_refused_at.map(clock::text),
+        "writes_refused_by": row.writes_refused_by,
+        "deletion_due_at": row.deletion_due_at.map(clock::text),
+        "deletion": removal.then(|| json!({"rows_removed": row.rows_removed})),
         "scim_base_url": caller.context.scim_base_url(row),
-        "sequence": sequence,
-        "first_request_at": first_request_at,
-        "last_request_at": last_request_at,
+        "sequence": signs.sequence,
+        "first_request_at": signs.first_request_at.map(clock::text),
+        "last_request_at": signs.last_request_at.map(clock::text),
         "created_at": clock::text(row.created_at),
         "updated_at": clock::text(row.updated_at),
-    }))
+    })
 }

@@ -10,6 +10,7 @@
 pub mod api_keys;
 mod caller;
 pub mod directories;
+pub mod directory_states;
 pub mod endpoints;
 pub mod organizations;
 mod problem;
@@ -19,3 +20,4 @@ pub mod tokens;
 
 pub use caller::Caller;
 pub use problem::{FieldError, Problem};
+pub use read::query;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::read::{check_name, field_error};
 use super::{Caller, FieldError, Problem};
 use crate::clock;
+use crate::directories::deletion;
 use crate::ids::OrganizationId;
 use crate::tenancy::organization::{
     self, DomainState, METADATA_KEYS_MAX, NewOrganization, Organization,
@@ -63,10 +64,41 @@ pub async fn create(caller: &Caller, request: CreateOrganization) -> Result<Valu
 /// # Errors
 /// There is none with this id.
 pub async fn show(caller: &Caller, id: &str) -> Result<Value, Problem> {
-    let missing = || Problem::not_found("Organization", id);
-    let parsed = OrganizationId::parse(id).ok_or_else(missing)?;
+    let parsed = parse(id)?;
     let found = organization::find(caller.context.store.reader(), parsed).await?;
-    Ok(view(&found.ok_or_else(missing)?))
+    let found = found.ok_or(organization::Error::NotFound(parsed));
+    Ok(view(&found.map_err(problem)?))
+}
+
+fn parse(id: &str) -> Result<OrganizationId, Problem> {
+    OrganizationId::parse(id).ok_or_else(|| Problem::not_found("Organization", id))
+}
+
+/// Deletes an organization with all its directories, after the time in which that can be taken back.
+///
+/// # Errors
+/// There is none with this id.
+pub async fn delete(caller: &Caller, id: &str) -> Result<Value, Problem> {
+    let (id, store) = (parse(id)?, &caller.context.store);
+    let grace = caller.context.directories.deletion_grace.delta();
+    let row = organization::schedule_deletion(store, caller.actor, id, grace).await;
+    let row = row.map_err(problem)?;
+    deletion::organization::follow(store, caller.actor, Some(id)).await?;
+    tracing::warn!(organization_id = %id, "an organization is going to be deleted");
+    Ok(view(&row))
+}
+
+/// Takes the deletion of an organization back.
+///
+/// # Errors
+/// There is none with this id, it is not going to be deleted, or it is too late.
+pub async fn restore(caller: &Caller, id: &str) -> Result<Value, Problem> {
+    let (id, store) = (parse(id)?, &caller.context.store);
+    let row = organization::restore(store, caller.actor, id).await;
+    let row = row.map_err(problem)?;
+    deletion::organization::follow(store, caller.actor, Some(id)).await?;
+    tracing::info!(organization_id = %id, "the deletion of an organization was taken back");
+    Ok(view(&row))
 }
 
 fn problem(error: organization::Error) -> Problem {
@@ -77,6 +109,11 @@ fn problem(error: organization::Error) -> Problem {
         organization::Error::DomainTaken(_) => {
             Problem::new(409, "domain_already_exists", error.to_string())
         }
+        organization::Error::NotFound(id) => Problem::not_found("Organization", &id.to_string()),
+        organization::Error::NotDeleting => {
+            Problem::new(409, "deletion_not_scheduled", error.to_string())
+        }
+        organization::Error::Ended(_) => Problem::new(409, "already_deleted", error.to_string()),
         organization::Error::Storage(error) => error.into(),
     }
 }
@@ -196,6 +233,7 @@ fn view(organization: &Organization) -> Value {
         "metadata": metadata,
         "external_id": row.external_id,
         "allow_profiles_outside_organization": false,
+        "deletion_due_at": row.deletion_due_at.map(clock::text),
         "created_at": clock::text(row.created_at),
         "updated_at": clock::text(row.updated_at),
     })

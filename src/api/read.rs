@@ -1,7 +1,7 @@
 //! Reading what vendors send: bodies, ids, and what the contract says about fields.
 
 use actix_web::HttpRequest;
-use actix_web::web::Payload;
+use actix_web::web::{Payload, Query};
 use serde::de::DeserializeOwned;
 
 use super::{FieldError, Problem};
@@ -41,6 +41,21 @@ pub(super) async fn body<T: DeserializeOwned>(
         return Err(unfit("it must be an object"));
     }
     Ok(read)
+}
+
+/// Reads what follows the `?` of a URL. Names that we do not know are ignored, as those of bodies are.
+///
+/// # Errors
+/// A value does not fit.
+pub fn query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    let read = Query::<T>::from_query(text).map_err(|error| {
+        Problem::new(
+            422,
+            "invalid_request_parameters",
+            format!("The query does not fit: {error}."),
+        )
+    })?;
+    Ok(read.into_inner())
 }
 
 /// The form of a name: some text, not too long, without control characters.

@@ -5,23 +5,40 @@ use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError as _};
 use serde::Deserialize;
 
 use super::caller::Caller;
+use super::directory_states::VERBS;
 use super::endpoints::Events;
-use super::{Problem, api_keys, directories, endpoints, organizations, read, tokens};
+use super::{
+    Problem, api_keys, directories, directory_states, endpoints, organizations, read, tokens,
+};
 use crate::web::front::Refused;
 
 type Answer = Result<HttpResponse, Problem>;
 
 /// Mounts the API.
 pub fn configure(config: &mut ServiceConfig) {
+    let turns = format!("/directories/{{id}}/{{verb:{}}}", VERBS.join("|"));
     config
         .service(endpoint("/organizations").route(post().to(create_organization)))
-        .service(endpoint("/organizations/{id}").route(get().to(show_organization)))
+        .service(
+            endpoint("/organizations/{id}")
+                .route(get().to(show_organization))
+                .route(delete().to(delete_organization)),
+        )
+        .service(endpoint("/directories/{id}").route(delete().to(delete_contract_directory)))
         .service(endpoint("/webhook_endpoints").route(post().to(create_contract_endpoint)))
         .service(endpoint("/webhook_endpoints/{id}").route(delete().to(delete_endpoint)))
         .service(
             scope("/admin/v1")
                 .service(endpoint("/api_keys").route(post().to(create_api_key)))
-                .service(endpoint("/directories").route(post().to(create_directory)))
+                .service(
+                    endpoint("/organizations/{id}/restore").route(post().to(restore_organization)),
+                )
+                .service(
+                    endpoint("/directories")
+                        .route(get().to(list_directories))
+                        .route(post().to(create_directory)),
+                )
+                .service(endpoint(&turns).route(post().to(turn_directory)))
                 .service(
                     endpoint("/directories/{id}")
                         .route(get().to(show_directory))
@@ -89,6 +106,16 @@ async fn show_organization(caller: Caller, id: Path<String>) -> Answer {
     Ok(HttpResponse::Ok().json(view))
 }
 
+async fn delete_organization(caller: Caller, id: Path<String>) -> Answer {
+    let view = organizations::delete(&caller, &id).await?;
+    Ok(HttpResponse::Accepted().json(view))
+}
+
+async fn restore_organization(caller: Caller, id: Path<String>) -> Answer {
+    let view = organizations::restore(&caller, &id).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
 /// What `POST /admin/v1/api_keys` takes.
 #[derive(Deserialize)]
 struct CreateApiKey {
@@ -128,9 +155,27 @@ async fn remove_directory_label(caller: Caller, path: Path<(String, String)>) ->
     Ok(HttpResponse::NoContent().finish())
 }
 
-async fn delete_directory(caller: Caller, id: Path<String>) -> Answer {
-    directories::delete(&caller, &id).await?;
+async fn list_directories(caller: Caller, request: HttpRequest) -> Answer {
+    let query = read::query(request.query_string())?;
+    let view = directories::list(&caller, query).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn delete_directory(caller: Caller, id: Path<String>, request: HttpRequest) -> Answer {
+    let query = read::query(request.query_string())?;
+    let view = directory_states::delete(&caller, &id, &query).await?;
+    Ok(HttpResponse::Accepted().json(view))
+}
+
+async fn delete_contract_directory(caller: Caller, id: Path<String>) -> Answer {
+    let request = directory_states::DeleteDirectory::default();
+    directory_states::delete(&caller, &id, &request).await?;
     Ok(HttpResponse::Accepted().json(serde_json::json!({})))
+}
+
+async fn turn_directory(caller: Caller, path: Path<(String, String)>) -> Answer {
+    let view = directory_states::turn(&caller, &path.0, &path.1).await?;
+    Ok(HttpResponse::Ok().json(view))
 }
 
 async fn create_token(

@@ -8,6 +8,7 @@ use super::directories::find as find_directory;
 use super::read::{check_name, field_error};
 use super::{Caller, Problem};
 use crate::clock;
+use crate::directories::Denied;
 use crate::directories::token::{self, Error};
 use crate::ids::ScimTokenId;
 use crate::storage::tables::scim_tokens;
@@ -104,6 +105,9 @@ pub async fn revoke(caller: &Caller, directory_id: &str, id: &str) -> Result<(),
 
 fn problem(error: Error, id: &str) -> Problem {
     match error {
+        Error::Denied(denied @ Denied::Deleting(_)) => {
+            Problem::new(409, "deletion_scheduled", denied.to_string())
+        }
         Error::Denied(_) => Problem::not_found("Directory", id),
         Error::NotFound => Problem::not_found("Token", id),
         Error::Storage(error) => error.into(),

@@ -10,7 +10,10 @@ use serde_json::Value;
 use super::arguments::Where;
 use super::print_line;
 use crate::api::endpoints::Events;
-use crate::api::{Caller, Problem, api_keys, directories, endpoints, organizations, tokens};
+use crate::api::{
+    self, Caller, Problem, api_keys, directories, directory_states, endpoints, organizations,
+    tokens,
+};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -20,20 +23,24 @@ use crate::storage::Opener;
 /// What a request does, as HTTP says it.
 #[derive(Clone, Copy, Debug)]
 enum Method {
+    Get,
     Post,
     Patch,
+    Delete,
 }
 
 impl Method {
     fn as_str(self) -> &'static str {
         match self {
+            Self::Get => "GET",
             Self::Post => "POST",
             Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
         }
     }
 }
 
-/// A creation or a change, as the API takes it.
+/// One request, as the API takes it; `null` stands for no body.
 #[derive(Debug)]
 pub(super) struct Request {
     method: Method,
@@ -50,6 +57,22 @@ impl Request {
             path: path.to_owned(),
             body,
             place,
+        }
+    }
+
+    /// A `GET` of `path`, which may have a query.
+    pub(super) fn get(path: &str, place: Where) -> Self {
+        Self {
+            method: Method::Get,
+            ..Self::new(path, Value::Null, place)
+        }
+    }
+
+    /// A `DELETE` of `path`, which may have a query.
+    pub(super) fn delete(path: &str, place: Where) -> Self {
+        Self {
+            method: Method::Delete,
+            ..Self::new(path, Value::Null, place)
         }
     }
 
@@ -71,7 +94,7 @@ pub(super) async fn run(file: Option<&Path>, request: Request) -> anyhow::Result
     if request.place.json {
         print_line(&view.to_string())?;
     } else {
-        print_fields(&view)?;
+        print_view(&view)?;
     }
     Ok(true)
 }
@@ -81,7 +104,7 @@ async fn send(url: &str, request: &Request) -> anyhow::Result<Value> {
         bail!("--url needs an API key: give --api-key or set ROLLCALL_API_KEY");
     };
     let url = format!("{}{}", url.trim_end_matches('/'), request.path);
-    let body = Some(request.body.to_string());
+    let body = (!request.body.is_null()).then(|| request.body.to_string());
     let answer = ApiClient::new()?
         .send(
             request.method.as_str(),
@@ -121,7 +144,8 @@ async fn run_here(file: Option<&Path>, request: &Request) -> anyhow::Result<Valu
 /// The operation behind a method and a path of the API.
 async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
     let body = request.body.clone();
-    let segments: Vec<&str> = request.path.split('/').skip(1).collect();
+    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
     match (request.method, segments.as_slice()) {
         (Method::Post, ["organizations"]) => organizations::create(caller, read(body)?).await,
         (Method::Post, ["admin", "v1", "api_keys"]) => {
@@ -131,11 +155,25 @@ async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
         (Method::Post, ["admin", "v1", "directories"]) => {
             directories::create(caller, read(body)?).await
         }
+        (Method::Delete, ["organizations", id]) => organizations::delete(caller, id).await,
+        (Method::Post, ["admin", "v1", "organizations", id, "restore"]) => {
+            organizations::restore(caller, id).await
+        }
+        (Method::Get, ["admin", "v1", "directories"]) => {
+            directories::list(caller, api::query(query)?).await
+        }
+        (Method::Get, ["admin", "v1", "directories", id]) => directories::show(caller, id).await,
+        (Method::Delete, ["admin", "v1", "directories", id]) => {
+            directory_states::delete(caller, id, &api::query(query)?).await
+        }
         (Method::Patch, ["admin", "v1", "directories", id]) => {
             directories::configure(caller, id, read(body)?).await
         }
         (Method::Post, ["admin", "v1", "directories", id, "tokens"]) => {
             tokens::create(caller, id, read(body)?).await
+        }
+        (Method::Post, ["admin", "v1", "directories", id, verb]) => {
+            directory_states::turn(caller, id, verb).await
         }
         (Method::Post, ["admin", "v1", "webhook_endpoints"]) => {
             endpoints::create(caller, read(body)?, Events::Optional).await
@@ -152,6 +190,20 @@ fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
             format!("The request does not fit: {error}."),
         )
     })
+}
+
+/// Prints an object, or the objects of a list with an empty line between them.
+fn print_view(view: &Value) -> anyhow::Result<()> {
+    let Some(items) = view.get("data").and_then(Value::as_array) else {
+        return print_fields(view);
+    };
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            print_line("")?;
+        }
+        print_fields(item)?;
+    }
+    Ok(())
 }
 
 /// Prints the fields of an object, a line each; nested ones as JSON.

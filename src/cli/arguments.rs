@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use url::form_urlencoded;
 
 use super::administer::Request;
 use crate::simulate::Dialect;
@@ -178,18 +179,41 @@ pub(super) enum OrgVerb {
         #[command(flatten)]
         place: Where,
     },
+    /// Delete an organization with all its directories, after `directories.deletion_grace`
+    Delete(OneOrganization),
+    /// Take the deletion of an organization back
+    Restore(OneOrganization),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OneOrganization {
+    /// The organization
+    #[arg(value_name = "ORG_ID")]
+    id: String,
+    #[command(flatten)]
+    place: Where,
 }
 
 impl OrgVerb {
     pub(super) fn into_request(self) -> Request {
-        let Self::Create {
-            name,
-            external_id,
-            domain,
-            place,
-        } = self;
-        let body = json!({"name": name, "external_id": external_id, "domains": domain});
-        Request::new("/organizations", body, place)
+        match self {
+            Self::Create {
+                name,
+                external_id,
+                domain,
+                place,
+            } => {
+                let body = json!({"name": name, "external_id": external_id, "domains": domain});
+                Request::new("/organizations", body, place)
+            }
+            Self::Delete(OneOrganization { id, place }) => {
+                Request::delete(&format!("/organizations/{id}"), place)
+            }
+            Self::Restore(OneOrganization { id, place }) => {
+                let path = format!("/admin/v1/organizations/{id}/restore");
+                Request::new(&path, json!({}), place)
+            }
+        }
     }
 }
 
@@ -219,6 +243,80 @@ pub(super) enum DirectoryVerb {
         #[command(flatten)]
         place: Where,
     },
+    /// Show a directory
+    Show(OneDirectory),
+    /// Show directories, oldest first
+    List(ManyDirectories),
+    /// Hold the webhooks about a directory; none is lost
+    Hold(OneDirectory),
+    /// Let the webhooks about a directory go out again
+    Release(OneDirectory),
+    /// Refuse what a directory's provider writes, which it will repeat; reading goes on
+    Pause(OneDirectory),
+    /// Take what a directory's provider writes again
+    Resume(OneDirectory),
+    /// Delete a directory, after `directories.deletion_grace`
+    Delete {
+        /// Delete it at once, which cannot be taken back
+        #[arg(long)]
+        immediately: bool,
+        #[command(flatten)]
+        directory: OneDirectory,
+    },
+    /// Take the deletion of a directory back
+    Restore(OneDirectory),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OneDirectory {
+    /// The directory
+    #[arg(value_name = "DIRECTORY_ID")]
+    id: String,
+    #[command(flatten)]
+    place: Where,
+}
+
+impl OneDirectory {
+    fn path(&self) -> String {
+        format!("/admin/v1/directories/{}", self.id)
+    }
+
+    /// A `POST` below the directory.
+    fn turn(self, verb: &str) -> Request {
+        let path = format!("{}/{verb}", self.path());
+        Request::new(&path, json!({}), self.place)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManyDirectories {
+    /// Only those of this organization
+    #[arg(long, value_name = "ORG_ID")]
+    organization: Option<String>,
+    /// Only those after this one
+    #[arg(long, value_name = "DIRECTORY_ID")]
+    after: Option<String>,
+    /// How many at most, up to 100
+    #[arg(long, default_value_t = 100)]
+    limit: u64,
+    #[command(flatten)]
+    place: Where,
+}
+
+impl ManyDirectories {
+    fn into_request(self) -> Request {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", &self.limit.to_string());
+        let narrowings = [
+            ("organization_id", self.organization),
+            ("after", self.after),
+        ];
+        for (name, value) in narrowings {
+            query.extend_pairs(value.map(|value| (name, value)));
+        }
+        let path = format!("/admin/v1/directories?{}", query.finish());
+        Request::get(&path, self.place)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -285,6 +383,20 @@ impl DirectoryVerb {
                 let path = format!("/admin/v1/directories/{id}");
                 Request::patch(&path, settings.into_body(), place)
             }
+            Self::Show(directory) => Request::get(&directory.path(), directory.place),
+            Self::List(directories) => directories.into_request(),
+            Self::Hold(directory) => directory.turn("hold"),
+            Self::Release(directory) => directory.turn("release"),
+            Self::Pause(directory) => directory.turn("pause"),
+            Self::Resume(directory) => directory.turn("resume"),
+            Self::Delete {
+                immediately,
+                directory,
+            } => {
+                let path = format!("{}?immediately={immediately}", directory.path());
+                Request::delete(&path, directory.place)
+            }
+            Self::Restore(directory) => directory.turn("restore"),
         }
     }
 }

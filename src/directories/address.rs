@@ -7,6 +7,8 @@
 //! Invariant: an address belongs to one directory. All three kinds are rows of one table with one key;
 //! host names have a dot and the others have none, so that neither is taken for the other.
 
+use std::collections::HashMap;
+
 use sea_orm::{
     ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder,
 };
@@ -128,24 +130,35 @@ fn is_host_name(text: &str) -> bool {
             .is_some_and(|(_, last)| !is_number(last))
 }
 
-/// The labels of a directory, oldest first, the one in use included.
+/// The labels of these directories, oldest first, those in use included.
 ///
 /// # Errors
 /// The database fails.
 pub async fn labels(
     connection: &impl ConnectionTrait,
-    directory: &directories::Model,
-) -> Result<Vec<String>, DbErr> {
+    directories: &[directories::Model],
+) -> Result<HashMap<DirectoryId, Vec<String>>, DbErr> {
+    let keys: HashMap<DirectoryId, &str> = directories
+        .iter()
+        .map(|directory| (directory.id, directory.external_key.as_str()))
+        .collect();
     let rows = directory_addresses::Entity::find()
-        .filter(directory_addresses::Column::DirectoryId.eq(directory.id))
+        .filter(directory_addresses::Column::DirectoryId.is_in(keys.keys().copied()))
         .order_by_asc(directory_addresses::Column::CreatedAt)
         .order_by_asc(directory_addresses::Column::Address)
         .all(connection)
         .await?;
-    let addresses = rows.into_iter().map(|row| row.address);
-    Ok(addresses
-        .filter(|address| *address != directory.external_key && !address.contains('.'))
-        .collect())
+    let mut labels: HashMap<DirectoryId, Vec<String>> = HashMap::new();
+    for row in rows {
+        let is_key = keys.get(&row.directory_id) == Some(&row.address.as_str());
+        if !is_key && !row.address.contains('.') {
+            labels
+                .entry(row.directory_id)
+                .or_default()
+                .push(row.address);
+        }
+    }
+    Ok(labels)
 }
 
 /// Gives an address to the locked directory; `false` if it is another's.

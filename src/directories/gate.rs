@@ -67,25 +67,24 @@ impl Management {
     }
 }
 
-/// Whether `who` may be heard at all: the directory is there, and the token opens it.
+/// Whether `who` may be heard at all: the directory is there and stays, and the token opens it.
 pub(super) fn admit(locked: &LockedDirectory, who: Who) -> Result<(), Denied> {
     if let Who::Provider(token) = who
         && !locked.accepts(token)
     {
         return Err(Denied::TokenInvalid);
     }
-    if State::is_open(&locked.row) {
-        Ok(())
-    } else {
-        Err(Denied::NoDirectory)
+    if !State::is_open(&locked.row) {
+        return Err(Denied::NoDirectory);
+    }
+    match locked.row.deletion_due_at {
+        Some(due_at) => Err(Denied::Deleting(due_at)),
+        None => Ok(()),
     }
 }
 
 /// Whether `who` may write to the users and groups now.
 pub(super) fn check(directory: &directories::Model, who: Who) -> Result<(), Denied> {
-    if let Some(due_at) = directory.deletion_due_at {
-        return Err(Denied::Deleting(due_at));
-    }
     let named = |who: &Option<String>| who.clone().unwrap_or_else(|| "an operator".to_owned());
     match who {
         Who::Provider(_) if Management::Manual.is_of(directory) => Err(Denied::ManagedByHand(

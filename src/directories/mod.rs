@@ -2,7 +2,7 @@
 //!
 //! Cast: a [`directory`] belongs to an organization, is reached at its [`address`]es, and is opened by
 //! SCIM [`token`]s. It holds [`user`]s and [`group`]s, and [`membership`]s as rows between them; groups
-//! may be in groups ([`nesting`]). A *document* is a SCIM resource as its provider gave it, without the
+//! may be in groups ([`nesting`]). It ends by a [`deletion`]. A *document* is a SCIM resource as its provider gave it, without the
 //! attributes that we assign; a [`profile`] is what we read from it.
 //!
 //! Invariants: every write runs under the directory's row lock, as an [`Actor`](crate::actor::Actor) whose right
@@ -12,6 +12,7 @@
 use serde_json::{Map, Value};
 
 pub mod address;
+pub mod deletion;
 pub mod directory;
 pub mod gate;
 pub mod group;

@@ -70,6 +70,9 @@ impl UseCase for Create {
         let directory = tx.directory().map(|locked| &locked.row);
         let directory = directory.filter(|row| State::is_open(row));
         let directory = directory.ok_or(Denied::NoDirectory)?;
+        if let Some(due_at) = directory.deletion_due_at {
+            return Err(Denied::Deleting(due_at).into());
+        }
         tx.act_as(self.actor);
         let row = scim_tokens::Model {
             id: ScimTokenId::generate(),
@@ -94,7 +97,7 @@ impl UseCase for Create {
 /// Makes a token for a directory.
 ///
 /// # Errors
-/// There is no such directory, or the database fails.
+/// There is no such directory, it is going to be deleted, or the database fails.
 pub async fn create(
     store: &Store,
     actor: Actor,

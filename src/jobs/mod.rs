@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::actor::Actor;
 use crate::context::Context;
-use crate::directories::directory;
+use crate::directories::{deletion, directory};
+use crate::storage::{self, Store};
 
 /// How often a node writes down whom it has heard.
 const ACTIVITY_EVERY: Duration = Duration::from_secs(2);
 /// How often a node looks whether something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How many rows of deleted directories are removed in one go, and how many goes make a run.
+/// How many rows of deleted directories and organizations are removed in one go, and how many goes make a run.
 const REMOVE_ROWS: u64 = 500;
 const REMOVE_GOES: usize = 200;
 
@@ -50,24 +52,33 @@ pub async fn run_schedules(context: Context, stop: CancellationToken) {
     {
         for due in schedule::claim_due(&context.store).await {
             match due {
-                schedule::Job::RemoveDeleted => remove_deleted(&context, &stop).await,
+                schedule::Job::EndDeletions => end_deletions(&context.store).await,
+                schedule::Job::RemoveDeleted => remove_deleted(&context.store, &stop).await,
                 schedule::Job::ForgetNodes => schedule::forget_nodes(&context.store).await,
             }
         }
     }
 }
 
-/// Removes the rows of deleted directories, a bounded step after the other.
-async fn remove_deleted(context: &Context, stop: &CancellationToken) {
+/// Makes directories follow their organizations, and ends the deletions whose time has come.
+async fn end_deletions(store: &Store) {
+    let followed = deletion::organization::follow(store, Actor::SYSTEM, None).await;
+    if let Err(error) = &followed {
+        warn(error, "not all directories follow their organizations yet");
+    }
+    if let Err(error) = deletion::end_due(store).await {
+        warn(&error, "deletions that are due could not be ended yet");
+    }
+}
+
+/// Removes the rows of deleted directories, and then of organizations, a bounded step after the other.
+async fn remove_deleted(store: &Store, stop: &CancellationToken) {
     for _ in 0..REMOVE_GOES {
-        match directory::remove_deleted(&context.store, REMOVE_ROWS).await {
+        match remove_some(store).await {
             Ok(0) => return,
-            Ok(rows) => tracing::info!(rows, "rows of deleted directories removed"),
+            Ok(rows) => tracing::info!(rows, "rows of what was deleted are removed"),
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &(dyn std::error::Error + 'static),
-                    "rows of deleted directories could not be removed yet"
-                );
+                warn(&error, "rows of what was deleted could not be removed yet");
                 return;
             }
         }
@@ -75,4 +86,18 @@ async fn remove_deleted(context: &Context, stop: &CancellationToken) {
             return;
         }
     }
+}
+
+async fn remove_some(store: &Store) -> Result<u64, storage::Error> {
+    match directory::remove_deleted(store, REMOVE_ROWS).await? {
+        0 => deletion::organization::remove_due(store, REMOVE_ROWS).await,
+        rows => Ok(rows),
+    }
+}
+
+fn warn(error: &storage::Error, what: &str) {
+    tracing::warn!(
+        error = error as &(dyn std::error::Error + 'static),
+        "{what}"
+    );
 }

@@ -15,7 +15,9 @@ use crate::storage::Store;
 /// A job for the whole installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
-    /// Remove the rows of deleted directories.
+    /// End the deletions whose time has come.
+    EndDeletions,
+    /// Remove the rows of deleted directories and organizations.
     RemoveDeleted,
     /// Forget nodes that have been silent for a day.
     ForgetNodes,
@@ -23,11 +25,12 @@ pub enum Job {
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::RemoveDeleted, Self::ForgetNodes];
+    pub const ALL: [Self; 3] = [Self::EndDeletions, Self::RemoveDeleted, Self::ForgetNodes];
 
     /// The name of its row.
     pub fn name(self) -> &'static str {
         match self {
+            Self::EndDeletions => "directories.end_deletions",
             Self::RemoveDeleted => "directories.remove_deleted",
             Self::ForgetNodes => "nodes.forget",
         }
@@ -36,6 +39,7 @@ impl Job {
     /// When it runs: seconds, minutes, hours, days of month, months, days of week.
     fn expression(self) -> &'static str {
         match self {
+            Self::EndDeletions => "*/10 * * * * *",
             Self::RemoveDeleted => "0 * * * * *",
             Self::ForgetNodes => "0 17 * * * *",
         }

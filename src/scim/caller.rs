@@ -15,6 +15,7 @@ use futures_util::future::LocalBoxFuture;
 use super::http::Refusal;
 use crate::actor::{Actor, Who};
 use crate::context::Context;
+use crate::directories::Denied;
 use crate::directories::address::Address;
 use crate::directories::directory::{self, State};
 use crate::directories::query::{self, Ask, FirstRows};
@@ -107,7 +108,8 @@ fn refused(context: &Context, request: &HttpRequest, called: &str) -> Refusal {
     }
 }
 
-/// Counts the request, and links the directory if its provider is heard for the first time.
+/// Counts the request, turns it away while the directory is going to be deleted, and links the directory
+/// if its provider is heard for the first time.
 async fn welcome(
     context: Data<Context>,
     opened: Opened,
@@ -118,6 +120,9 @@ async fn welcome(
         .limits
         .scim(directory_id)
         .map_err(Refusal::too_many_requests)?;
+    if let Some(due_at) = opened.directory.deletion_due_at {
+        return Err(Denied::Deleting(due_at).into());
+    }
     let actor = Actor {
         who: Who::Provider(opened.token_id),
         request_id,

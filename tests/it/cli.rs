@@ -23,6 +23,7 @@ on_both_databases! {
     a_wrong_master_key_is_noticed,
     verbs_name_what_is_wrong_with_what_they_were_given,
     a_directory_is_configured_one_setting_at_a_time,
+    directories_are_stopped_deleted_and_restored_beside_a_server_and_through_its_api,
 }
 
 /// No test waits longer than this for a process.
@@ -447,6 +448,52 @@ fn a_directory_is_configured_one_setting_at_a_time(database: &Database) {
     for settings in [&[][..], &["--label", "x-y", "--no-label"]] {
         let ended = run(configure(settings));
         assert_eq!(ended.status.code(), Some(2), "{}", ended.stdout);
+    }
+}
+
+fn directories_are_stopped_deleted_and_restored_beside_a_server_and_through_its_api(
+    database: &Database,
+) {
+    let mut server = Server::start(rollcall_on(database, &["serve"]));
+    let key = server.first_key();
+    let through = |arguments: &[&str]| {
+        let mut command = rollcall(database.directory(), arguments);
+        command.args(["--url", &server.url, "--api-key", &key]);
+        command
+    };
+    let beside = |arguments: &[&str]| rollcall_on(database, arguments);
+    let ways: [&dyn Fn(&[&str]) -> Command; 2] = [&beside, &through];
+    for verb in ways {
+        let run = |arguments: &[&str]| succeed(verb(arguments));
+        let organization = run(&["org", "create", "--name", "Acme"]);
+        let organization = field(&organization, "id");
+        let made = ["directory", "create", "--organization", organization];
+        let made = run(&[&made[..], &["--name", "Okta"]].concat());
+        let id = field(&made, "id");
+        let turn = |word: &str| run(&["directory", word, id]);
+
+        assert_eq!(turn("show"), made);
+        assert_ne!(field(&turn("hold"), "deliveries_held_by"), "null");
+        assert_eq!(field(&turn("release"), "deliveries_held_by"), "null");
+        assert_ne!(field(&turn("pause"), "writes_refused_by"), "null");
+        assert_eq!(field(&turn("resume"), "writes_refused_by"), "null");
+        assert_ne!(field(&turn("delete"), "deletion_due_at"), "null");
+        assert_eq!(field(&turn("restore"), "deletion_due_at"), "null");
+        let refused = fail(verb(&["directory", "restore", id]));
+        assert!(refused.contains("nothing to restore"), "{refused}");
+        let gone = run(&["org", "delete", organization]);
+        assert_ne!(field(&gone, "deletion_due_at"), "null");
+        let listed = run(&["directory", "list", "--organization", organization]);
+        assert_eq!(field(&listed, "id"), id);
+        assert_eq!(field(&listed, "state"), "deleting");
+        let back = run(&["org", "restore", organization]);
+        assert_eq!(field(&back, "deletion_due_at"), "null");
+        let ended = run(&["directory", "delete", id, "--immediately"]);
+        assert_eq!(field(&ended, "deletion_due_at"), "null");
+        assert_eq!(field(&ended, "state"), "deleting");
+        let listed = run(&["directory", "list", "--limit", "1", "--json"]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        assert_eq!(listed["data"].as_array().unwrap().len(), 1);
     }
 }
 

@@ -25,9 +25,12 @@ pub struct Model {
     pub management_changed_at: Option<DateTimeUtc>,
     pub inactive_users: String,
     pub deliveries_held_at: Option<DateTimeUtc>,
+    pub deliveries_held_by: Option<String>,
     pub writes_refused_at: Option<DateTimeUtc>,
     pub writes_refused_by: Option<String>,
     pub deletion_due_at: Option<DateTimeUtc>,
+    pub deletion_with_organization: bool,
+    pub rows_removed: i64,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,
 }

@@ -115,7 +115,7 @@ async fn nothing_opens_a_deleted_directory_again(app: TestApp) {
     let idp = app.idp().await;
     idp.add_user("ada").await;
 
-    vendor.delete_directory(&idp.directory_id).await.expect(202);
+    vendor.end_directory(&idp.directory_id).await.expect(202);
     let token = vendor.create_token(&idp.directory_id, json!({})).await;
 
     assert_eq!(token.expect(404)["code"], "entity_not_found");

@@ -1,9 +1,12 @@
 //! The REST API as a vendor's program uses it.
 
+mod deletion;
+mod departures;
 mod directories;
 mod endpoints;
 mod errors;
 mod organizations;
+mod states;
 mod tokens;
 
 /// The fields that an answer says are wrong.

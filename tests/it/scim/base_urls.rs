@@ -233,7 +233,7 @@ async fn addresses_of_a_deleted_directory_are_free_again(app: TestApp) {
     configure(&app, &idp, json!({"label": "former"})).await;
     configure(&app, &idp, addresses.clone()).await;
 
-    vendor.delete_directory(&idp.directory_id).await.expect(202);
+    vendor.end_directory(&idp.directory_id).await.expect(202);
     let gone = vendor
         .configure_directory(&idp.directory_id, addresses.clone())
         .await;

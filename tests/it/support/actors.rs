@@ -141,6 +141,31 @@ impl Vendor {
         self.delete(&format!("/admin/v1/directories/{id}")).await
     }
 
+    /// Deletes a directory without time to take it back.
+    pub(crate) async fn end_directory(&self, id: &str) -> Answer {
+        let path = format!("/admin/v1/directories/{id}?immediately=true");
+        self.delete(&path).await
+    }
+
+    /// Holds, releases, pauses, resumes or restores a directory.
+    pub(crate) async fn turn_directory(&self, id: &str, verb: &str) -> Answer {
+        let path = format!("/admin/v1/directories/{id}/{verb}");
+        self.post(&path, json!({})).await
+    }
+
+    pub(crate) async fn directories(&self, query: &str) -> Answer {
+        self.get(&format!("/admin/v1/directories?{query}")).await
+    }
+
+    pub(crate) async fn delete_organization(&self, id: &str) -> Answer {
+        self.delete(&format!("/organizations/{id}")).await
+    }
+
+    pub(crate) async fn restore_organization(&self, id: &str) -> Answer {
+        let path = format!("/admin/v1/organizations/{id}/restore");
+        self.post(&path, json!({})).await
+    }
+
     pub(crate) async fn create_token(&self, directory_id: &str, body: Value) -> Answer {
         let path = format!("/admin/v1/directories/{directory_id}/tokens");
         self.post(&path, body).await

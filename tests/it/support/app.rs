@@ -127,6 +127,11 @@ impl TestApp {
         written.unwrap();
     }
 
+    /// The server's clock.
+    pub(crate) fn clock(&self) -> Arc<ManualClock> {
+        Arc::clone(&self.clock)
+    }
+
     /// Moves the server's clock on.
     pub(crate) fn advance_seconds(&self, seconds: i64) {
         self.clock.advance_ms(seconds * 1_000);
