@@ -1,12 +1,12 @@
-//! Organizations, their domains, API keys, and facts about the database itself.
+//! Organizations, their domains, API keys, what they asked once, and facts about the database itself.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
-    big_integer, binary, pk_uuid, string, string_null, text, timestamp_with_time_zone,
-    timestamp_with_time_zone_null, uuid,
+    big_integer, binary, binary_null, pk_uuid, small_integer_null, string, string_null, text,
+    timestamp_with_time_zone, timestamp_with_time_zone_null, uuid,
 };
 
-use crate::{foreign_key, index, table_with_times};
+use crate::{foreign_key, index, primary_key, table_with_times};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -33,12 +33,17 @@ impl MigrationTrait for Migration {
         manager
             .create_index(index("api_keys", &["digest"]).unique().take())
             .await?;
+        manager.create_table(idempotency_keys()).await?;
+        manager
+            .create_index(index("idempotency_keys", &["claimed_at"]))
+            .await?;
         manager.create_table(schedules()).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in [
             "schedules",
+            "idempotency_keys",
             "api_keys",
             "organization_domains",
             "organizations",
@@ -96,6 +101,28 @@ fn api_keys() -> TableCreateStatement {
         .col(timestamp_with_time_zone("created_at"))
         .col(timestamp_with_time_zone_null("last_used_at"))
         .col(timestamp_with_time_zone_null("revoked_at"))
+        .take()
+}
+
+/// Requests with an idempotency key: `digest` is over what was asked, `claim` is whose carrying out counts,
+/// `sealed_answer` is there once it is done.
+fn idempotency_keys() -> TableCreateStatement {
+    Table::create()
+        .table("idempotency_keys")
+        .col(uuid("api_key_id"))
+        .col(string("idempotency_key"))
+        .col(binary("digest"))
+        .col(uuid("claim"))
+        .col(timestamp_with_time_zone("claimed_at"))
+        .col(small_integer_null("status"))
+        .col(binary_null("sealed_answer"))
+        .primary_key(&mut primary_key(&["api_key_id", "idempotency_key"]))
+        .foreign_key(&mut foreign_key(
+            "idempotency_keys",
+            &["api_key_id"],
+            "api_keys",
+            &["id"],
+        ))
         .take()
 }
 

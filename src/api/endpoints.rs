@@ -26,7 +26,7 @@ pub struct CreateEndpoint {
 pub enum Events {
     /// As the wire contract has it.
     Required,
-    /// None named means all.
+    /// None named means those of a directory's sequence.
     Optional,
 }
 
@@ -133,7 +133,9 @@ fn view(endpoint: &Endpoint) -> Value {
     let row = &endpoint.row;
     let named = endpoint::kinds(row);
     let events = if named.is_empty() {
-        Kind::ALL.map(|kind| kind.as_str().to_owned()).to_vec()
+        Kind::SEQUENCED
+            .map(|kind| kind.as_str().to_owned())
+            .to_vec()
     } else {
         named
     };

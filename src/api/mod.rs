@@ -12,6 +12,7 @@ mod caller;
 pub mod directories;
 pub mod directory_states;
 pub mod endpoints;
+mod idempotency;
 pub mod organizations;
 mod problem;
 mod read;

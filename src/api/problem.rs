@@ -93,6 +93,21 @@ impl Problem {
         }
     }
 
+    /// The problem with what it is about, by field.
+    #[must_use]
+    pub fn with_errors(self, errors: Vec<FieldError>) -> Self {
+        Self { errors, ..self }
+    }
+
+    /// The problem with when it is worth trying again.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
+            ..self
+        }
+    }
+
     /// 429.
     pub fn too_many_requests(wait: Duration) -> Self {
         Self {

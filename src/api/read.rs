@@ -18,6 +18,10 @@ pub(super) async fn body<T: DeserializeOwned>(
     payload: Payload,
 ) -> Result<T, Problem> {
     let bytes = web::body::read(request, payload, context.limits.api_body_bytes).await?;
+    parse(&bytes)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let unfit = |why: &str| {
         Problem::new(
             422,
@@ -25,7 +29,7 @@ pub(super) async fn body<T: DeserializeOwned>(
             format!("The body does not fit: {why}."),
         )
     };
-    let read = serde_json::from_slice(&bytes).map_err(|error| {
+    let read = serde_json::from_slice(bytes).map_err(|error| {
         if error.is_data() {
             unfit(&error.to_string())
         } else {
@@ -56,6 +60,20 @@ pub fn query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
         )
     })?;
     Ok(read.into_inner())
+}
+
+/// The same where no field is needed: an empty body stands for an object without fields, since SDKs
+/// send one when they have nothing to say.
+pub(super) async fn optional_body<T: DeserializeOwned + Default>(
+    context: &Context,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<T, Problem> {
+    let bytes = web::body::read(request, payload, context.limits.api_body_bytes).await?;
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    parse(&bytes)
 }
 
 /// The form of a name: some text, not too long, without control characters.

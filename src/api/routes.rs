@@ -1,14 +1,18 @@
 //! Which operation answers which URL.
 
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::from_fn;
 use actix_web::web::{Path, Payload, ServiceConfig, delete, get, patch, post, resource, scope, to};
-use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError as _};
+use actix_web::{Error, HttpRequest, HttpResponse, Resource, ResponseError as _};
 use serde::Deserialize;
 
 use super::caller::Caller;
 use super::directory_states::VERBS;
 use super::endpoints::Events;
+use super::tokens::{CreateToken, RotateToken};
 use super::{
-    Problem, api_keys, directories, directory_states, endpoints, organizations, read, tokens,
+    Problem, api_keys, directories, directory_states, endpoints, idempotency, organizations, read,
+    tokens,
 };
 use crate::web::front::Refused;
 
@@ -59,6 +63,10 @@ pub fn configure(config: &mut ServiceConfig) {
                         .route(get().to(show_token))
                         .route(delete().to(revoke_token)),
                 )
+                .service(
+                    endpoint("/directories/{id}/tokens/{token}/rotate")
+                        .route(post().to(rotate_token)),
+                )
                 .service(endpoint("/webhook_endpoints").route(post().to(create_endpoint)))
                 .service(
                     endpoint("/webhook_endpoints/{id}")
@@ -69,8 +77,21 @@ pub fn configure(config: &mut ServiceConfig) {
         );
 }
 
-fn endpoint(path: &str) -> Resource {
-    resource(path).default_service(to(method_not_allowed))
+/// A place of the API; what is posted there with an idempotency key is carried out once.
+fn endpoint(
+    path: &str,
+) -> Resource<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse,
+        Error = Error,
+        InitError = (),
+    > + use<>,
+> {
+    resource(path)
+        .wrap(from_fn(idempotency::once))
+        .default_service(to(method_not_allowed))
 }
 
 async fn method_not_allowed(_: Caller) -> Answer {
@@ -184,11 +205,35 @@ async fn create_token(
     request: HttpRequest,
     payload: Payload,
 ) -> Answer {
-    let body = read::body(&caller.context, &request, payload).await?;
+    let mut body: CreateToken = read::optional_body(&caller.context, &request, payload).await?;
+    body.replace = body.replace.or_else(|| replaced(&request));
     let view = tokens::create(&caller, &id, body).await?;
-    Ok(HttpResponse::Created()
+    Ok(new_token(&view))
+}
+
+async fn rotate_token(
+    caller: Caller,
+    path: Path<(String, String)>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Answer {
+    let mut body: RotateToken = read::optional_body(&caller.context, &request, payload).await?;
+    body.token.replace = body.token.replace.or_else(|| replaced(&request));
+    let view = tokens::rotate(&caller, &path.0, &path.1, body).await?;
+    Ok(new_token(&view))
+}
+
+/// The token to end, which may be named in the query as well.
+fn replaced(request: &HttpRequest) -> Option<String> {
+    url::form_urlencoded::parse(request.query_string().as_bytes())
+        .find(|(name, _)| name == "replace")
+        .map(|(_, id)| id.into_owned())
+}
+
+fn new_token(view: &serde_json::Value) -> HttpResponse {
+    HttpResponse::Created()
         .insert_header(("Cache-Control", "no-store"))
-        .json(view))
+        .json(view)
 }
 
 async fn list_tokens(caller: Caller, id: Path<String>) -> Answer {

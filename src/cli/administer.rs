@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::arguments::Where;
 use super::print_line;
@@ -115,6 +115,9 @@ async fn send(url: &str, request: &Request) -> anyhow::Result<Value> {
             &[],
         )
         .await?;
+    if answer.status == 204 {
+        return Ok(json!({}));
+    }
     let view: Value = serde_json::from_str(&answer.body)
         .with_context(|| format!("{url} answered {} and not in JSON", answer.status))?;
     if !(200..300).contains(&answer.status) {
@@ -171,6 +174,15 @@ async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
         }
         (Method::Post, ["admin", "v1", "directories", id, "tokens"]) => {
             tokens::create(caller, id, read(body)?).await
+        }
+        (Method::Get, ["admin", "v1", "directories", id, "tokens"]) => {
+            tokens::list(caller, id).await
+        }
+        (Method::Post, ["admin", "v1", "directories", id, "tokens", token, "rotate"]) => {
+            tokens::rotate(caller, id, token, read(body)?).await
+        }
+        (Method::Delete, ["admin", "v1", "directories", id, "tokens", token]) => {
+            tokens::revoke(caller, id, token).await.map(|()| json!({}))
         }
         (Method::Post, ["admin", "v1", "directories", id, verb]) => {
             directory_states::turn(caller, id, verb).await

@@ -405,34 +405,92 @@ impl DirectoryVerb {
 pub(super) enum TokenVerb {
     /// Make a SCIM token for a directory; it is shown once
     Create {
+        #[command(flatten)]
+        new: NewToken,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Show the tokens of a directory, and which one was used last
+    List {
         /// The directory
         #[arg(long, value_name = "DIRECTORY_ID")]
         directory: String,
-        /// What it is for
-        #[arg(long)]
-        label: Option<String>,
-        /// When it ends (RFC 3339)
-        #[arg(long, value_name = "TIME")]
-        expires_at: Option<String>,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Make a token that takes over from another one, which goes on for a while
+    Rotate {
+        /// The token to take over from
+        #[arg(value_name = "TOKEN_ID")]
+        id: String,
+        /// How long the old one goes on: a number with s, m, h or d, at most 30d, or 0 to end it now
+        #[arg(long, value_name = "TIME", default_value = "24h")]
+        overlap: String,
+        #[command(flatten)]
+        new: NewToken,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// End a token: from the next request on it opens nothing
+    Revoke {
+        /// The token
+        #[arg(value_name = "TOKEN_ID")]
+        id: String,
+        /// Its directory
+        #[arg(long, value_name = "DIRECTORY_ID")]
+        directory: String,
         #[command(flatten)]
         place: Where,
     },
 }
 
+#[derive(Debug, Args)]
+pub(super) struct NewToken {
+    /// The directory
+    #[arg(long, value_name = "DIRECTORY_ID")]
+    directory: String,
+    /// What it is for
+    #[arg(long)]
+    label: Option<String>,
+    /// When it ends (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<String>,
+    /// A token to end when this one is made, if the directory has as many as it may have
+    #[arg(long, value_name = "TOKEN_ID")]
+    replace: Option<String>,
+}
+
+impl NewToken {
+    fn body(&self) -> Value {
+        json!({"label": self.label, "expires_at": self.expires_at, "replace": self.replace})
+    }
+}
+
 impl TokenVerb {
     pub(super) fn into_request(self) -> Request {
-        let Self::Create {
-            directory,
-            label,
-            expires_at,
-            place,
-        } = self;
-        let path = format!("/admin/v1/directories/{directory}/tokens");
-        Request::new(
-            &path,
-            json!({"label": label, "expires_at": expires_at}),
-            place,
-        )
+        let tokens = |directory: &str| format!("/admin/v1/directories/{directory}/tokens");
+        match self {
+            Self::Create { new, place } => Request::new(&tokens(&new.directory), new.body(), place),
+            Self::List { directory, place } => Request::get(&tokens(&directory), place),
+            Self::Rotate {
+                id,
+                overlap,
+                new,
+                place,
+            } => {
+                let path = format!("{}/{id}/rotate", tokens(&new.directory));
+                let mut body = new.body();
+                if let Some(fields) = body.as_object_mut() {
+                    fields.insert("overlap".to_owned(), overlap.into());
+                }
+                Request::new(&path, body, place)
+            }
+            Self::Revoke {
+                id,
+                directory,
+                place,
+            } => Request::delete(&format!("{}/{id}", tokens(&directory)), place),
+        }
     }
 }
 
@@ -443,7 +501,7 @@ pub(super) enum EndpointVerb {
         /// Where the webhooks go (https, except towards networks in `webhooks.allow_networks`)
         #[arg(long = "endpoint-url", value_name = "URL")]
         endpoint_url: String,
-        /// An event type to send; may be given several times; without it, all
+        /// An event type to send; may be given several times; without it, all but dsync.token.*
         #[arg(long, value_name = "TYPE")]
         event: Vec<String>,
         #[command(flatten)]

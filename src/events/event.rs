@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::clock;
-use crate::ids::{EventId, ResourceId};
+use crate::ids::{EventId, OrganizationId, ResourceId};
 use crate::json;
-use crate::storage::tables::{directories, organization_domains};
+use crate::storage::tables::{directories, organization_domains, scim_tokens};
 use crate::storage::{EventDraft, WriteTx};
 
 /// An event type of the wire contract.
@@ -22,11 +22,13 @@ pub enum Kind {
     GroupDeleted,
     UserAdded,
     UserRemoved,
+    TokenCreated,
+    TokenRevoked,
 }
 
 impl Kind {
-    /// All of them: what an endpoint that names no event types gets.
-    pub const ALL: [Self; 10] = [
+    /// Those that make up a directory's sequence: what an endpoint that names no event types gets.
+    pub const SEQUENCED: [Self; 10] = [
         Self::Activated,
         Self::Deleted,
         Self::UserCreated,
@@ -38,6 +40,20 @@ impl Kind {
         Self::UserAdded,
         Self::UserRemoved,
     ];
+
+    /// Those beside it, which only endpoints that name them get: SDKs stumble over types that they do
+    /// not know.
+    pub const BESIDE: [Self; 2] = [Self::TokenCreated, Self::TokenRevoked];
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::SEQUENCED.into_iter().chain(Self::BESIDE)
+    }
+
+    /// Whether it is part of a directory's gapless sequence.
+    pub fn is_sequenced(self) -> bool {
+        Self::SEQUENCED.contains(&self)
+    }
 
     /// The name on the wire.
     pub fn as_str(self) -> &'static str {
@@ -52,12 +68,14 @@ impl Kind {
             Self::GroupDeleted => "dsync.group.deleted",
             Self::UserAdded => "dsync.group.user_added",
             Self::UserRemoved => "dsync.group.user_removed",
+            Self::TokenCreated => "dsync.token.created",
+            Self::TokenRevoked => "dsync.token.revoked",
         }
     }
 
     /// Reads the name on the wire.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+        Self::all().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -91,7 +109,7 @@ pub fn append(tx: &WriteTx, directory: &directories::Model, event: &Event) {
         organization_id: directory.organization_id,
         directory_id: directory.id,
         shard: directory.shard,
-        is_sequenced: true,
+        is_sequenced: event.kind.is_sequenced(),
         kind: event.kind.as_str(),
         user_id: event.user_id,
         group_id: event.group_id,
@@ -142,13 +160,25 @@ fn directory_data(directory: &directories::Model) -> Map<String, Value> {
     }))
 }
 
+/// The token as `dsync.token.created` and `dsync.token.revoked` show it.
+pub fn token_data(organization_id: OrganizationId, token: &scim_tokens::Model) -> Value {
+    json!({
+        "object": "directory_token",
+        "id": token.id,
+        "directory_id": token.directory_id,
+        "organization_id": organization_id,
+        "token_suffix": token.suffix,
+        "created_at": clock::text(token.created_at),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_kind_reads_back_from_its_name() {
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             assert_eq!(Kind::parse(kind.as_str()), Some(kind));
         }
         assert_eq!(Kind::parse("dsync.user.suspended"), None);

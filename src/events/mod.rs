@@ -11,4 +11,4 @@ mod event;
 pub mod gaps;
 pub mod log;
 
-pub use event::{Event, Kind, activated_data, append, deleted_data};
+pub use event::{Event, Kind, activated_data, append, deleted_data, token_data};

@@ -14,6 +14,7 @@ use crate::actor::Actor;
 use crate::context::Context;
 use crate::directories::{deletion, directory};
 use crate::storage::{self, Store};
+use crate::tenancy::idempotency;
 
 /// How often a node writes down whom it has heard.
 const ACTIVITY_EVERY: Duration = Duration::from_secs(2);
@@ -22,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How many rows of deleted directories and organizations are removed in one go, and how many goes make a run.
 const REMOVE_ROWS: u64 = 500;
 const REMOVE_GOES: usize = 200;
+/// How many kept answers are forgotten in one go.
+const FORGET_ROWS: u64 = 500;
 
 /// Writes down whom this node has heard, every few seconds and once more at the end.
 pub async fn write_activity(context: Context, stop: CancellationToken) {
@@ -55,6 +58,7 @@ pub async fn run_schedules(context: Context, stop: CancellationToken) {
                 schedule::Job::EndDeletions => end_deletions(&context.store).await,
                 schedule::Job::RemoveDeleted => remove_deleted(&context.store, &stop).await,
                 schedule::Job::ForgetNodes => schedule::forget_nodes(&context.store).await,
+                schedule::Job::ForgetAnswers => forget_answers(&context, &stop).await,
             }
         }
     }
@@ -100,4 +104,20 @@ fn warn(error: &storage::Error, what: &str) {
         error = error as &(dyn std::error::Error + 'static),
         "{what}"
     );
+}
+/// Forgets the answers that are no longer kept, a bounded step after the other.
+async fn forget_answers(context: &Context, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        match idempotency::forget(&context.store, FORGET_ROWS).await {
+            Ok(FORGET_ROWS..) => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &(dyn std::error::Error + 'static),
+                    "answers to repeated requests could not be forgotten yet"
+                );
+                return;
+            }
+        }
+    }
 }

@@ -21,11 +21,18 @@ pub enum Job {
     RemoveDeleted,
     /// Forget nodes that have been silent for a day.
     ForgetNodes,
+    /// Forget the answers to requests that had an idempotency key.
+    ForgetAnswers,
 }
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::EndDeletions, Self::RemoveDeleted, Self::ForgetNodes];
+    pub const ALL: [Self; 4] = [
+        Self::EndDeletions,
+        Self::RemoveDeleted,
+        Self::ForgetNodes,
+        Self::ForgetAnswers,
+    ];
 
     /// The name of its row.
     pub fn name(self) -> &'static str {
@@ -33,6 +40,7 @@ impl Job {
             Self::EndDeletions => "directories.end_deletions",
             Self::RemoveDeleted => "directories.remove_deleted",
             Self::ForgetNodes => "nodes.forget",
+            Self::ForgetAnswers => "idempotency_keys.forget",
         }
     }
 
@@ -42,6 +50,7 @@ impl Job {
             Self::EndDeletions => "*/10 * * * * *",
             Self::RemoveDeleted => "0 * * * * *",
             Self::ForgetNodes => "0 17 * * * *",
+            Self::ForgetAnswers => "0 47 * * * *",
         }
     }
 

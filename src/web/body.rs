@@ -27,6 +27,13 @@ pub struct Body {
     _room: OwnedSemaphorePermit,
 }
 
+impl Body {
+    /// The bytes, which count no longer.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+}
+
 impl Deref for Body {
     type Target = [u8];
 

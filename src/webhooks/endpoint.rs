@@ -31,7 +31,7 @@ const ENABLED: &str = "enabled";
 pub struct NewEndpoint {
     /// Where the events go.
     pub url: String,
-    /// The event types that it takes, none meaning all.
+    /// The event types that it takes, none meaning [`Kind::SEQUENCED`].
     pub kinds: Vec<Kind>,
 }
 
@@ -230,11 +230,12 @@ pub async fn view(
     row: &endpoints::Model,
 ) -> Result<View, DbErr> {
     let named = kinds(row);
-    let kinds: BTreeSet<&'static str> = Kind::ALL
-        .into_iter()
-        .map(Kind::as_str)
-        .filter(|kind| named.is_empty() || named.iter().any(|name| name == kind))
-        .collect();
+    let kinds: BTreeSet<&'static str> = if named.is_empty() {
+        Kind::SEQUENCED.map(Kind::as_str).into()
+    } else {
+        let passes = |kind: &&str| named.iter().any(|name| name == kind);
+        Kind::all().map(Kind::as_str).filter(passes).collect()
+    };
     let starts: BTreeMap<i16, i64> = endpoint_cursors::Entity::find()
         .filter(endpoint_cursors::Column::EndpointId.eq(row.id))
         .all(connection)

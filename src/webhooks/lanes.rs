@@ -12,6 +12,7 @@
 //! | group updated | its names | the group, the directory |
 //! | user added, removed | the pair | the user, the group, the directory |
 //! | activated, deleted | the directory | |
+//! | token created, revoked | | the directory |
 //!
 //! Pure; positions stand for events.
 
@@ -99,6 +100,7 @@ pub fn keys_of(subject: &Subject<'_>) -> Vec<(Key, Mode)> {
                 keys.push((Key::Pair(user_id, group_id), Exclusive));
             }
         }
+        Some(Kind::TokenCreated | Kind::TokenRevoked) => {}
     }
     keys
 }

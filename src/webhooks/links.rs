@@ -21,7 +21,7 @@ use crate::storage::tables::events;
 pub struct View {
     /// The endpoint.
     pub endpoint_id: EndpointId,
-    /// The event types that pass its filter; all that are not extensions of ours if it names none.
+    /// The event types that pass its filter; those of the sequence if it names none.
     pub kinds: BTreeSet<&'static str>,
     /// For each shard, the position after which the endpoint began.
     pub starts: BTreeMap<i16, i64>,
@@ -33,8 +33,9 @@ impl View {
         self.kinds.contains(kind)
     }
 
-    fn takes_all(&self) -> bool {
-        self.kinds.len() == Kind::ALL.len()
+    /// Those of the directory's sequence that pass the filter: only they have one before them.
+    fn sequenced(&self) -> Vec<&'static str> {
+        self.among(&Kind::SEQUENCED)
     }
 
     fn start(&self, shard: i16) -> i64 {
@@ -145,7 +146,8 @@ impl Lookups {
             .map(|row| row.position)
             .collect();
         let start = view.start(shard);
-        if view.takes_all() {
+        let sequenced = view.sequenced();
+        if sequenced.len() == Kind::SEQUENCED.len() {
             let prior = "(SELECT p.position FROM events p WHERE p.directory_id = e.directory_id \
                          AND p.sequence = e.sequence - 1)";
             for (position, found) in lookup(store, &positions, &[prior.to_owned()], start).await? {
@@ -153,9 +155,8 @@ impl Lookups {
             }
             return Ok(());
         }
-        let kinds: Vec<String> = view
-            .kinds
-            .iter()
+        let kinds: Vec<String> = sequenced
+            .into_iter()
             .map(|kind| newest_of_kind("", kind))
             .collect();
         for (position, found) in lookup(store, &positions, &kinds, start).await? {

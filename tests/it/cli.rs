@@ -24,6 +24,7 @@ on_both_databases! {
     verbs_name_what_is_wrong_with_what_they_were_given,
     a_directory_is_configured_one_setting_at_a_time,
     directories_are_stopped_deleted_and_restored_beside_a_server_and_through_its_api,
+    tokens_are_moved_from_one_to_the_next_here_and_through_the_api,
 }
 
 /// No test waits longer than this for a process.
@@ -657,4 +658,70 @@ fn postgres_without_a_master_key_is_refused() {
     assert!(message.contains("rollcall key new"), "{message}");
     let check = run(rollcall_on(&database, &["migrate", "--check"]));
     assert!(check.stdout.contains("pending"), "nothing was made");
+}
+
+fn tokens_are_moved_from_one_to_the_next_here_and_through_the_api(database: &Database) {
+    let mut server = Server::start(rollcall_on(database, &["serve"]));
+    let key = server.first_key();
+    let organization = ["org", "create", "--name", "Acme"];
+    let organization = succeed(rollcall_on(database, &organization));
+    for is_here in [true, false] {
+        let token = |verb: &[&str]| {
+            let arguments = [&["token"], verb].concat();
+            if is_here {
+                return rollcall_on(database, &arguments);
+            }
+            let mut command = rollcall(database.directory(), &arguments);
+            command.args(["--url", &server.url, "--api-key", &key]);
+            command
+        };
+        let made = ["directory", "create", "--name", "Okta", "--organization"];
+        let made = [&made[..], &[field(&organization, "id")]].concat();
+        let made = succeed(rollcall_on(database, &made));
+        let directory = ["--directory", field(&made, "id")];
+        let create = [&["create", "--label", "one"][..], &directory].concat();
+        let one = succeed(token(&create));
+        let one = field(&one, "id");
+
+        let two = ["rotate", one, "--overlap", "30m", "--label", "two"];
+        let two = succeed(token(&[&two[..], &directory].concat()));
+        let full = fail(token(&[&["create"][..], &directory].concat()));
+        let three = ["create", "--label", "three", "--replace", one, "--json"];
+        let three = succeed(token(&[&three[..], &directory].concat()));
+        let gone = ["revoke", field(&two, "id")];
+        let gone = succeed(token(&[&gone[..], &directory].concat()));
+        let list = [&["list"][..], &directory].concat();
+        let (shown, list) = (
+            succeed(token(&list)),
+            succeed(token(&[&list[..], &["--json"]].concat())),
+        );
+
+        assert!(field(&two, "replaces").contains(one), "{two}");
+        assert!(
+            full.contains("2 active tokens") && full.contains("\"two\""),
+            "{full}"
+        );
+        let three: Value = serde_json::from_str(&three).unwrap();
+        assert!(three["token"].is_string(), "{three}");
+        assert_eq!(gone, "");
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let states: Vec<(&str, &str)> = list["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|token| {
+                (
+                    token["label"].as_str().unwrap(),
+                    token["state"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            states,
+            [("one", "revoked"), ("two", "revoked"), ("three", "active")]
+        );
+        let shown: Vec<&str> = shown.split("\n\n").collect();
+        assert_eq!(shown.len(), 3);
+        assert_eq!(field(shown[2], "label"), "three");
+    }
 }

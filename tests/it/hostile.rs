@@ -349,12 +349,13 @@ async fn populate(idp: &Idp, names: &mut Names) {
 /// A token that has expired and one that was revoked.
 async fn add_dead_tokens(app: &TestApp, idp: &Idp, names: &mut Names) {
     let vendor = app.vendor();
-    let expiring = json!({"expires_at": "2026-01-15T12:05:00Z"});
-    let expiring = vendor.create_token(&idp.directory_id, expiring).await;
     let revoked = vendor.create_token(&idp.directory_id, json!({})).await;
-    let (expiring, revoked) = (expiring.expect(201), revoked.expect(201));
+    let revoked = revoked.expect(201);
     let id = revoked["id"].as_str().unwrap();
     vendor.revoke_token(&idp.directory_id, id).await.expect(204);
+    let expiring = json!({"expires_at": "2026-01-15T12:05:00Z"});
+    let expiring = vendor.create_token(&idp.directory_id, expiring).await;
+    let expiring = expiring.expect(201);
     app.advance_seconds(600);
     names.insert(
         "expired_token",

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sea_orm::ConnectionTrait as _;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::client::{Admin, Scim};
@@ -18,6 +19,8 @@ const WRITE_EVERY: Duration = Duration::from_millis(100);
 /// How soon after the death of its node a shard must be delivered again.
 const TAKEOVER_MAX: Duration = Duration::from_secs(10);
 const DELIVERY_MAX: Duration = Duration::from_mins(1);
+/// How many clients write with one token at once, half of them at each node.
+const CLIENTS: usize = 6;
 
 /// Two nodes, a receiver, and directories of which each node delivers some.
 struct Pair {
@@ -108,6 +111,56 @@ impl Writers {
     async fn end(self) {
         self.end.store(true, Ordering::Relaxed);
         self.tasks.join_all().await;
+    }
+}
+
+/// One request to create a user.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    started: Instant,
+    ended: Instant,
+    status: u16,
+}
+
+/// Clients that create users, one after the other, and never try twice.
+struct Clients {
+    end: Arc<AtomicBool>,
+    token: watch::Sender<Scim>,
+    tasks: JoinSet<Vec<Sent>>,
+}
+
+impl Clients {
+    /// Starts some at each of `nodes`.
+    fn start(name: &str, scim: &Scim, nodes: [&str; 2]) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let (token, _) = watch::channel(scim.clone());
+        let mut tasks = JoinSet::new();
+        for (number, node) in nodes.into_iter().cycle().take(CLIENTS).enumerate() {
+            let (end, token, node) = (Arc::clone(&end), token.subscribe(), node.to_owned());
+            let name = format!("{name}-{number}");
+            tasks.spawn(async move {
+                let mut sent = Vec::new();
+                while !end.load(Ordering::Relaxed) {
+                    let scim = token.borrow().through(&node);
+                    let started = Instant::now();
+                    let user = format!("{name}-{}@example.com", sent.len());
+                    let status = scim.try_to_create_user(&user).await;
+                    let ended = Instant::now();
+                    sent.push(Sent {
+                        started,
+                        ended,
+                        status,
+                    });
+                }
+                sent
+            });
+        }
+        Self { end, token, tasks }
+    }
+
+    async fn end(self) -> Vec<Sent> {
+        self.end.store(true, Ordering::Relaxed);
+        self.tasks.join_all().await.concat()
     }
 }
 
@@ -219,4 +272,56 @@ async fn a_node_that_is_stopped_hands_its_shards_over_without_a_duplicate() {
         ledger.accepted()
     );
     assert_eq!(ledger.duplicates(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_rotated_under_load_without_a_failure_and_revoked_on_every_node_at_once() {
+    let Some(server) = server() else { return };
+    let installation = Installation::on_postgres(server);
+    let (first, second) = (installation.launch(), installation.launch());
+    first.wait_until_ready().await;
+    second.wait_until_ready().await;
+    let nodes = [first.base(), second.base()];
+    let admin = Admin::new(&nodes, installation.api_key().await);
+    let old = admin.directory().await;
+    let directory = old.directory();
+    let id = admin.tokens(directory).await.remove(0);
+    let pause = || tokio::time::sleep(Duration::from_millis(700));
+
+    let moving = Clients::start("moving", &old, nodes);
+    let staying = Clients::start("staying", &old, nodes);
+    pause().await;
+    let new = old.with_token(&admin.rotate_token(directory, &id).await);
+    pause().await;
+    moving.token.send_replace(new);
+    pause().await;
+    let asked = Instant::now();
+    admin.revoke_token(directory, &id).await;
+    let revoked = Instant::now();
+    let mut at_once = Vec::new();
+    for node in nodes {
+        let user = format!("late-{}@example.com", at_once.len());
+        at_once.push(old.through(node).try_to_create_user(&user).await);
+    }
+    pause().await;
+    let (moving, staying) = (moving.end().await, staying.end().await);
+
+    assert_eq!(at_once, [401, 401]);
+    let failed = moving.iter().filter(|sent| sent.status != 201).count();
+    assert_eq!(failed, 0, "of {}", moving.len());
+    let before: Vec<&Sent> = staying.iter().filter(|sent| sent.ended < asked).collect();
+    let after: Vec<&Sent> = staying
+        .iter()
+        .filter(|sent| sent.started > revoked)
+        .collect();
+    assert!(before.len() > CLIENTS && after.len() > CLIENTS && moving.len() > 3 * CLIENTS);
+    assert!(before.iter().all(|sent| sent.status == 201));
+    assert!(after.iter().all(|sent| sent.status == 401));
+    eprintln!(
+        "{} requests moved; {} before and {} after the revocation, which took {:?}",
+        moving.len(),
+        before.len(),
+        after.len(),
+        revoked - asked
+    );
 }

@@ -3,7 +3,9 @@
 //! The first authenticated request makes a directory `linked`.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveValue, DbErr, EntityTrait};
+use sea_orm::{
+    ActiveValue, ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait, QueryFilter as _,
+};
 
 use super::{State, append, set_state};
 use crate::actor::Actor;
@@ -98,6 +100,19 @@ pub async fn contact(store: &Store, id: DirectoryId, actor: Actor) -> Result<(),
     store.write(Lane::Directory(id), Activate(actor)).await
 }
 
+/// When the provider of a directory was first and last heard, if it was.
+///
+/// # Errors
+/// The database fails.
+pub async fn activity(
+    connection: &impl ConnectionTrait,
+    id: DirectoryId,
+) -> Result<Option<directory_activity::Model>, DbErr> {
+    directory_activity::Entity::find_by_id(id)
+        .one(connection)
+        .await
+}
+
 /// When the provider of a directory was heard, first and last, and with which token last.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
@@ -135,12 +150,17 @@ impl UseCase for RecordActivity {
             };
             if !insert_new(tx, row.clone()).await? {
                 let change = directory_activity::ActiveModel {
-                    directory_id: ActiveValue::Unchanged(heard.directory_id),
-                    first_request_at: ActiveValue::NotSet,
                     last_request_at: row.last_request_at,
                     last_token_id: row.last_token_id,
+                    ..Default::default()
                 };
-                directory_activity::Entity::update(change).exec(tx).await?;
+                // Another node may have heard, and written down, what came later.
+                directory_activity::Entity::update_many()
+                    .set(change)
+                    .filter(directory_activity::Column::DirectoryId.eq(heard.directory_id))
+                    .filter(directory_activity::Column::LastRequestAt.lte(heard.last))
+                    .exec(tx)
+                    .await?;
             }
         }
         Ok(())

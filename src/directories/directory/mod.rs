@@ -27,7 +27,7 @@ mod stop;
 
 pub use configure::{Change, Changes, configure, remove_label};
 pub(super) use contact::enter;
-pub use contact::{ActivateError, Heard, contact, record_activity};
+pub use contact::{ActivateError, Heard, activity, contact, record_activity};
 pub use create::{NewDirectory, create};
 pub use removal::remove_deleted;
 pub use signs::{Signs, signs};

@@ -16,6 +16,7 @@ pub mod exceptions;
 pub mod facts;
 pub mod group_members;
 pub mod groups;
+pub mod idempotency_keys;
 pub mod memberships;
 pub mod organization_domains;
 pub mod organizations;

@@ -5,8 +5,10 @@ mod departures;
 mod directories;
 mod endpoints;
 mod errors;
+mod idempotency;
 mod organizations;
 mod states;
+mod token_events;
 mod tokens;
 
 /// The fields that an answer says are wrong.

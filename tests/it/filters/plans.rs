@@ -51,7 +51,13 @@ fn check(backend: Backend) {
         let writer = fixture.store.statement_connection();
         writer.execute_unprepared("ANALYZE").await.unwrap();
         let directory = &fixture.directories[0];
-        let made = token::create(&fixture.store, Actor::SYSTEM, directory.id, None, None).await;
+        let draft = token::Draft {
+            label: None,
+            expires_at: None,
+            replace: None,
+            active_max: 1,
+        };
+        let made = token::create(&fixture.store, Actor::SYSTEM, directory.id, draft).await;
         let credential = Credential::parse(made.unwrap().token.expose()).unwrap();
         let mut faults = Vec::new();
         for question in lookups().into_iter().chain(pages()) {

@@ -21,11 +21,6 @@ async fn a_token_that_does_not_open_the_directory_is_challenged(app: TestApp) {
     let idp = app.idp().await;
     let other = app.idp().await;
     let vendor = app.vendor();
-    let expiring = json!({"expires_at": "2026-01-15T12:05:00Z"});
-    let expired = vendor
-        .create_token(&idp.directory_id, expiring)
-        .await
-        .expect(201);
     let revoked = vendor
         .create_token(&idp.directory_id, json!({}))
         .await
@@ -35,6 +30,11 @@ async fn a_token_that_does_not_open_the_directory_is_challenged(app: TestApp) {
         .revoke_token(&idp.directory_id, revoked_id)
         .await
         .expect(204);
+    let expiring = json!({"expires_at": "2026-01-15T12:05:00Z"});
+    let expired = vendor
+        .create_token(&idp.directory_id, expiring)
+        .await
+        .expect(201);
     app.advance_seconds(600);
 
     for token in [

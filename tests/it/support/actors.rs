@@ -181,6 +181,11 @@ impl Vendor {
         self.get(&path).await
     }
 
+    pub(crate) async fn rotate_token(&self, directory_id: &str, id: &str, body: Value) -> Answer {
+        let path = format!("/admin/v1/directories/{directory_id}/tokens/{id}/rotate");
+        self.post(&path, body).await
+    }
+
     pub(crate) async fn revoke_token(&self, directory_id: &str, id: &str) -> Answer {
         let path = format!("/admin/v1/directories/{directory_id}/tokens/{id}");
         self.delete(&path).await

@@ -142,6 +142,11 @@ impl TestApp {
         self.vendor_with(&self.api_key)
     }
 
+    /// The first API key.
+    pub(crate) fn api_key(&self) -> &str {
+        &self.api_key
+    }
+
     /// A vendor with this API key.
     pub(crate) fn vendor_with(&self, key: &str) -> Vendor {
         Vendor::new(self.client.clone(), &self.url, key)

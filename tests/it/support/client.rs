@@ -81,6 +81,29 @@ impl Admin {
         found["undelivered"].as_i64().expect("a count")
     }
 
+    /// The ids of a directory's tokens, oldest first.
+    pub(crate) async fn tokens(&self, directory: &str) -> Vec<String> {
+        let list = self
+            .get(&format!("/admin/v1/directories/{directory}/tokens"))
+            .await;
+        let tokens = list["data"].as_array().expect("a list").iter();
+        let ids = tokens.map(|token| token["id"].as_str().expect("an id").to_owned());
+        ids.collect()
+    }
+
+    /// Makes a token that takes over from another one; returns it.
+    pub(crate) async fn rotate_token(&self, directory: &str, id: &str) -> String {
+        let path = format!("/admin/v1/directories/{directory}/tokens/{id}/rotate");
+        let made = self.post(&path, json!({"overlap": "1h"})).await;
+        made["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Revokes a token.
+    pub(crate) async fn revoke_token(&self, directory: &str, id: &str) {
+        let path = format!("/admin/v1/directories/{directory}/tokens/{id}");
+        self.ask("DELETE", &path, None).await;
+    }
+
     async fn get(&self, path: &str) -> Value {
         self.ask("GET", path, None).await
     }
@@ -99,6 +122,7 @@ impl Admin {
                 .send(method, &url, key, "application/json", body.clone(), &[])
                 .await;
             match sent {
+                Ok(answer) if answer.status == 204 => return Value::Null,
                 Ok(answer) if (200..300).contains(&answer.status) => {
                     return serde_json::from_str(&answer.body).expect("JSON");
                 }
@@ -132,6 +156,26 @@ impl Scim {
             bases: Arc::new(vec![base.to_owned()]),
             ..self.clone()
         }
+    }
+
+    /// The same with another token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self {
+            token: token.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// Sends one request to create a user to the first of its nodes; the status, whatever it is.
+    pub(crate) async fn try_to_create_user(&self, user_name: &str) -> u16 {
+        let body = json!({
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+            "userName": user_name, "active": true,
+        });
+        let url = format!("{}{}/Users", self.bases[0], self.path);
+        let (token, body) = (Some(self.token.as_str()), Some(body.to_string()));
+        let sent = self.client.send("POST", &url, token, SCIM_JSON, body, &[]);
+        sent.await.map_or(0, |answer| answer.status)
     }
 
     /// Sends a request to the nodes in turn until one answers for good: not with 429 or 5xx.

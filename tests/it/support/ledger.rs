@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) event_id: String,
     /// `Rollcall-Directory`
     pub(crate) directory: String,
+    /// Whether it has no place in its directory's sequence, and none of the three headers about it.
+    pub(crate) is_beside: bool,
     /// `Rollcall-Sequence`
     pub(crate) sequence: i64,
     /// `Rollcall-Previous`
@@ -67,8 +69,10 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Notes a request; returns its number.
     pub(crate) fn arrive(&mut self, request: Request) -> usize {
-        self.check_identity(&request);
-        self.check_order(&request);
+        if !request.is_beside {
+            self.check_identity(&request);
+            self.check_order(&request);
+        }
         if self.accepted_ids.contains(&request.event_id) {
             self.duplicates += 1;
         }
@@ -81,6 +85,9 @@ impl Ledger {
         let request = &mut self.requests[number];
         request.answered = Some((Instant::now(), status));
         if !request.is_accepted() || !self.accepted_ids.insert(request.event_id.clone()) {
+            return;
+        }
+        if request.is_beside {
             return;
         }
         let (directory, sequence) = (request.directory.clone(), request.sequence);

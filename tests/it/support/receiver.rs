@@ -13,6 +13,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use rollcall::clock::{Clock, SystemClock};
+use rollcall::events::Kind;
 use rollcall::webhooks::signature::{StandardHeaders, verify_standard, verify_workos};
 
 use super::ledger::{Ledger, Request};
@@ -189,6 +190,7 @@ fn read(request: &HttpRequest, body: &[u8], secret: &str, now_ms: i64) -> Result
             .to_owned()
     };
     let body = std::str::from_utf8(body).or(Err("a body is not UTF-8".to_owned()))?;
+    let is_beside = is_beside(body);
     let event_id = header("webhook-id");
     let signed = header("workos-signature");
     verify_workos(&signed, secret, body, now_ms, TOLERANCE_SECONDS * 1_000)
@@ -205,10 +207,16 @@ fn read(request: &HttpRequest, body: &[u8], secret: &str, now_ms: i64) -> Result
         let number = text.parse::<i64>();
         number.or(Err(format!("{name} of {event_id} is {text:?}")))
     };
+    let place = |name: &str| match header(name) {
+        absent if is_beside && absent.is_empty() => Ok(0),
+        unfit if is_beside => Err(format!("{name} of {event_id} is {unfit:?}")),
+        _ => number(name),
+    };
     Ok(Request {
         directory: header("rollcall-directory"),
-        sequence: number("rollcall-sequence")?,
-        previous: number("rollcall-previous")?,
+        is_beside,
+        sequence: place("rollcall-sequence")?,
+        previous: place("rollcall-previous")?,
         after: header("rollcall-after"),
         attempt: number("rollcall-attempt")?,
         generation: number("rollcall-generation")?,
@@ -219,6 +227,13 @@ fn read(request: &HttpRequest, body: &[u8], secret: &str, now_ms: i64) -> Result
         arrived: Instant::now(),
         answered: None,
     })
+}
+
+/// Whether an event has no place in its directory's sequence.
+fn is_beside(body: &str) -> bool {
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let kind = body["event"].as_str().and_then(Kind::parse);
+    kind.is_some_and(|kind| !kind.is_sequenced())
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

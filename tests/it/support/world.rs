@@ -26,11 +26,12 @@ pub(crate) async fn world(app: &TestApp) -> String {
     text
 }
 
-/// The events of a directory, in order.
+/// The events of a directory's sequence, in order.
 pub(crate) async fn events(app: &TestApp, directory_id: &str) -> Vec<events::Model> {
     let id = DirectoryId::parse(directory_id).unwrap();
     events::Entity::find()
         .filter(events::Column::DirectoryId.eq(id))
+        .filter(events::Column::Sequence.is_not_null())
         .order_by_asc(events::Column::Position)
         .all(app.store().reader())
         .await

@@ -227,7 +227,7 @@ impl World {
             position += self.random.ms(1, 4);
             drawn_ms += self.random.ms(0, 240);
             let number = self.random.below(4);
-            let kind = Kind::ALL[usize::try_from(self.random.below(10)).unwrap()];
+            let kind = Kind::SEQUENCED[usize::try_from(self.random.below(10)).unwrap()];
             let resource = |tag: u64, of: u64| {
                 ResourceId::from(Uuid::from_u128(u128::from(number * 1_000 + tag * 100 + of)))
             };
