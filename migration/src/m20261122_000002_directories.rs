@@ -58,9 +58,13 @@ impl MigrationTrait for Migration {
         ] {
             manager.create_index(plain).await?;
         }
-        let mut due = index("directories", &["deletion_due_at"]);
-        due.and_where(Expr::col("deletion_due_at").is_not_null());
-        manager.create_index(due).await
+        // The few directories whose deliveries are held are looked for every second.
+        for column in ["deliveries_held_at", "deletion_due_at"] {
+            let mut set = index("directories", &[column]);
+            set.and_where(Expr::col(column).is_not_null());
+            manager.create_index(set).await?;
+        }
+        Ok(())
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {

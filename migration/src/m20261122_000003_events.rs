@@ -24,6 +24,7 @@ impl MigrationTrait for Migration {
         }
         for plain in [
             index("events", &["shard", "position"]),
+            index("events", &["directory_id", "position"]),
             index("events", &["directory_id", "kind", "position"]),
             index("events", &["directory_id", "user_id", "kind", "position"]),
             index("events", &["directory_id", "group_id", "kind", "position"]),

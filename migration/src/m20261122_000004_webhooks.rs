@@ -23,6 +23,7 @@ impl MigrationTrait for Migration {
         for table in [
             endpoints(),
             endpoint_cursors(),
+            lagging(),
             exceptions(),
             deliveries(),
             attempts(),
@@ -36,6 +37,15 @@ impl MigrationTrait for Migration {
             .await?;
         manager
             .create_index(index("exceptions", &["endpoint_id", "shard", "position"]))
+            .await?;
+        manager
+            .create_index(index(
+                "exceptions",
+                &["endpoint_id", "directory_id", "position"],
+            ))
+            .await?;
+        manager
+            .create_index(index("lagging", &["endpoint_id", "shard"]))
             .await?;
         manager
             .create_index(index("deliveries", &["endpoint_id", "shard", "position"]))
@@ -61,6 +71,7 @@ impl MigrationTrait for Migration {
             "attempts",
             "deliveries",
             "exceptions",
+            "lagging",
             "endpoint_cursors",
             "endpoints",
         ] {
@@ -84,7 +95,8 @@ fn endpoints() -> TableCreateStatement {
 }
 
 /// An endpoint's place in a shard: every event it takes at or below `position` has ended or is an
-/// exception. Events at or below `start` are from before the endpoint.
+/// exception, except in directories that have a place of their own in `lagging`. Events at or below
+/// `start` are from before the endpoint.
 fn endpoint_cursors() -> TableCreateStatement {
     Table::create()
         .table("endpoint_cursors")
@@ -102,6 +114,25 @@ fn endpoint_cursors() -> TableCreateStatement {
         .take()
 }
 
+/// An endpoint's place in a directory that is split off from its shard: every event of the directory
+/// that it takes at or below `position` has ended or is an exception.
+fn lagging() -> TableCreateStatement {
+    Table::create()
+        .table("lagging")
+        .col(uuid("endpoint_id"))
+        .col(uuid("directory_id"))
+        .col(small_integer("shard"))
+        .col(big_integer("position"))
+        .primary_key(&mut primary_key(&["endpoint_id", "directory_id"]))
+        .foreign_key(&mut foreign_key(
+            "lagging",
+            &["endpoint_id"],
+            "endpoints",
+            &["id"],
+        ))
+        .take()
+}
+
 /// Events at or below an endpoint's cursor that have not ended: retrying, held behind one that is,
 /// slow, or parked.
 fn exceptions() -> TableCreateStatement {
@@ -110,6 +141,7 @@ fn exceptions() -> TableCreateStatement {
         .col(uuid("endpoint_id"))
         .col(big_integer("position"))
         .col(small_integer("shard"))
+        .col(uuid("directory_id"))
         .col(string("state"))
         .col(integer("attempts"))
         .col(big_integer_null("first_failed_at_ms"))

@@ -7,6 +7,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 
+use crate::ids::DirectoryId;
 use crate::storage::tables::events;
 
 /// The events of `shard` after position `after` up to and including `up_to`, at most `limit` of them.
@@ -22,6 +23,28 @@ pub async fn read_shard(
 ) -> Result<Vec<events::Model>, DbErr> {
     events::Entity::find()
         .filter(events::Column::Shard.eq(shard))
+        .filter(events::Column::Position.gt(after))
+        .filter(events::Column::Position.lte(up_to))
+        .order_by_asc(events::Column::Position)
+        .limit(limit)
+        .all(connection)
+        .await
+}
+
+/// The events of a directory after position `after` up to and including `up_to`, at most `limit` of them,
+/// those without a sequence included.
+///
+/// # Errors
+/// The database fails.
+pub async fn read_directory(
+    connection: &impl ConnectionTrait,
+    directory_id: DirectoryId,
+    after: i64,
+    up_to: i64,
+    limit: u64,
+) -> Result<Vec<events::Model>, DbErr> {
+    events::Entity::find()
+        .filter(events::Column::DirectoryId.eq(directory_id))
         .filter(events::Column::Position.gt(after))
         .filter(events::Column::Position.lte(up_to))
         .order_by_asc(events::Column::Position)

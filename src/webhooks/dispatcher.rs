@@ -7,21 +7,27 @@
 //!
 //! Invariants: nothing is sent for a shard whose lease has less than two seconds left; what was sent is
 //! recorded under the lease that it was sent under; one record per shard is under way at a time; a
-//! failing endpoint stops its own reading and nobody else's; what an earlier visit to a shard or endpoint
-//! asked for is never taken for an answer to the present one.
+//! failing endpoint stops its own reading and nobody else's; nothing is sent of a directory whose
+//! deliveries are held, which keeps nobody else's back; what an earlier visit to a shard or endpoint asked
+//! for is never taken for an answer to the present one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::slot::Slot;
 use super::breaker::Breaker;
-use super::stream::{Attempted, Place, Sending, Stream};
-use crate::ids::EndpointId;
+use super::holds::Held;
+use super::stream::{Attempted, Place, Sending};
+use crate::ids::{DirectoryId, EndpointId};
 use crate::storage::horizon::SHARDS;
 
 mod messages;
+mod slot;
 #[cfg(test)]
 mod tests;
 
-pub use messages::{Action, Input, Lease, Now, Page, Recorded, Settings, StreamId};
+pub use messages::{
+    Action, Input, Lease, Now, Page, Recorded, Settings, Source, StreamId, Stretch,
+};
 
 /// How long results may wait to be written down.
 const RECORD_EVERY_MS: i64 = 250;
@@ -36,22 +42,6 @@ const ABORT_MARGIN_MS: i64 = 1_000;
 /// How often every stream looks whether its cursor should be written.
 const SWEEP_EVERY_MS: i64 = 5_000;
 
-/// One endpoint's stream in one shard, or its absence.
-#[derive(Debug)]
-struct Slot {
-    visit: u64,
-    state: SlotState,
-}
-
-#[derive(Debug)]
-enum SlotState {
-    Recovering,
-    Live {
-        stream: Box<Stream>,
-        is_reading: bool,
-    },
-}
-
 #[derive(Debug)]
 struct Shard {
     visit: u64,
@@ -59,6 +49,8 @@ struct Shard {
     slots: BTreeMap<EndpointId, Slot>,
     touched: BTreeSet<EndpointId>,
     recording: Option<Vec<EndpointId>>,
+    /// Whether the last record says of directories that they are not split off any more.
+    ends_splits: bool,
     recorded_at_ms: i64,
     is_yielding: bool,
 }
@@ -79,6 +71,7 @@ struct Endpoint {
 pub struct Dispatcher {
     shards: BTreeMap<i16, Shard>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
+    held: Held,
     newest: [i64; SHARDS],
     nodes: usize,
     swept_at_ms: i64,
@@ -91,6 +84,7 @@ impl Default for Dispatcher {
         Self {
             shards: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            held: Held::new(),
             newest: [0; SHARDS],
             nodes: 1,
             swept_at_ms: 0,
@@ -107,25 +101,26 @@ impl Dispatcher {
         match input {
             Input::Tick => self.tick(now, &mut dirty, &mut actions),
             Input::Endpoints(settings, nodes) => self.configure(settings, nodes, &mut actions),
+            Input::Held(held) => self.hold(held, now, &mut dirty, &mut actions),
             Input::Leased(shard, lease) => self.leased(shard, lease, now, &mut actions),
             Input::Lost(shard) => self.drop_shard(shard, &mut actions),
-            Input::Recovered(id, place) => {
-                self.recovered(id, place, now);
+            Input::Recovered(id, source, place) => {
+                self.recovered(id, source, place, now, &mut actions);
                 dirty.insert(id.endpoint);
             }
             Input::Tail(newest) => self.tail(newest, &mut dirty),
-            Input::Page(id, page) => {
-                if let Some((stream, is_reading)) = self.stream(id) {
-                    *is_reading = false;
-                    stream.take(page.offers, page.last_row, page.read_to);
+            Input::Page(id, source, page) => {
+                if let Some(slot) = self.slot(id) {
+                    slot.take(source, page);
                     // What waits behind an exception is to be written down without being sent.
                     self.touch(id);
                 }
                 dirty.insert(id.endpoint);
             }
-            Input::ReadFailed(id) => {
-                if let Some((_, is_reading)) = self.stream(id) {
-                    *is_reading = false;
+            Input::ReadFailed(id, source) => {
+                if let Some(slot) = self.slot(id) {
+                    slot.read_failed(source);
+                    self.touch(id);
                     dirty.insert(id.endpoint);
                 }
             }
@@ -165,15 +160,14 @@ impl Dispatcher {
             .iter()
             .filter_map(|(id, endpoint)| {
                 let probe_at_ms = endpoint.breaker.probe_at_ms();
-                probe_at_ms.or_else(|| self.streams_of(*id).filter_map(Stream::next_due_ms).min())
+                probe_at_ms.or_else(|| self.slots_of(*id).filter_map(Slot::next_due_ms).min())
             })
             .min()
     }
 
-    fn streams_of(&self, id: EndpointId) -> impl Iterator<Item = &Stream> {
-        self.shards
-            .values()
-            .filter_map(move |shard| shard.slots.get(&id)?.stream())
+    fn slots_of(&self, id: EndpointId) -> impl Iterator<Item = &Slot> {
+        let shards = self.shards.values();
+        shards.filter_map(move |shard| shard.slots.get(&id))
     }
 
     /// The shards that it serves.
@@ -189,21 +183,13 @@ impl Dispatcher {
             .sum()
     }
 
-    fn stream(&mut self, id: StreamId) -> Option<(&mut Stream, &mut bool)> {
-        let slot = self
-            .shards
-            .get_mut(&id.shard)?
-            .slots
-            .get_mut(&id.endpoint)?;
-        match &mut slot.state {
-            SlotState::Live { stream, is_reading } if slot.visit == id.visit => {
-                Some((stream, is_reading))
-            }
-            SlotState::Live { .. } | SlotState::Recovering => None,
-        }
+    fn slot(&mut self, id: StreamId) -> Option<&mut Slot> {
+        let slots = &mut self.shards.get_mut(&id.shard)?.slots;
+        let slot = slots.get_mut(&id.endpoint);
+        slot.filter(|slot| slot.visit == id.visit)
     }
 
-    /// Notes that a stream may have something to write down.
+    /// Notes that a slot may have something to write down.
     fn touch(&mut self, id: StreamId) {
         if let Some(shard) = self.shards.get_mut(&id.shard) {
             shard.touched.insert(id.endpoint);
@@ -261,6 +247,30 @@ impl Dispatcher {
         }
     }
 
+    fn hold(
+        &mut self,
+        held: Held,
+        now: Now,
+        dirty: &mut BTreeSet<EndpointId>,
+        actions: &mut Vec<Action>,
+    ) {
+        self.held = held;
+        dirty.extend(self.endpoints.keys());
+        for (number, shard) in &mut self.shards {
+            let held = held_in(&self.held, *number);
+            for (endpoint, slot) in &mut shard.slots {
+                let recover = slot.hold(&held, now.wall_ms);
+                let id = StreamId {
+                    endpoint: *endpoint,
+                    shard: *number,
+                    visit: slot.visit,
+                };
+                actions.extend(recover_directories(id, recover));
+                shard.touched.insert(*endpoint);
+            }
+        }
+    }
+
     fn leased(&mut self, number: i16, lease: Lease, now: Now, actions: &mut Vec<Action>) {
         if let Some(shard) = self.shards.get_mut(&number) {
             if shard.lease.epoch == lease.epoch && shard.lease.token == lease.token {
@@ -285,6 +295,7 @@ impl Dispatcher {
             slots,
             touched: BTreeSet::new(),
             recording: None,
+            ends_splits: false,
             recorded_at_ms: now.monotonic_ms,
             is_yielding: false,
         };
@@ -296,23 +307,25 @@ impl Dispatcher {
             return;
         };
         for (id, slot) in shard.slots {
-            if let (Some(stream), Some(endpoint)) = (slot.stream(), self.endpoints.get_mut(&id)) {
-                endpoint.in_flight = endpoint.in_flight.saturating_sub(stream.in_flight());
+            if let Some(endpoint) = self.endpoints.get_mut(&id) {
+                endpoint.in_flight = endpoint.in_flight.saturating_sub(slot.in_flight());
             }
         }
         actions.push(Action::Abort(number, shard.lease));
     }
 
-    fn recovered(&mut self, id: StreamId, place: Place, now: Now) {
-        let slots = self.shards.get_mut(&id.shard).map(|shard| &mut shard.slots);
-        if let Some(slot) = slots.and_then(|slots| slots.get_mut(&id.endpoint))
-            && slot.visit == id.visit
-            && slot.stream().is_none()
-        {
-            slot.state = SlotState::Live {
-                stream: Box::new(Stream::new(place, now.wall_ms)),
-                is_reading: false,
-            };
+    fn recovered(
+        &mut self,
+        id: StreamId,
+        source: Source,
+        place: Place,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let held = held_in(&self.held, id.shard);
+        if let Some(slot) = self.slot(id) {
+            let recover = slot.recovered(source, place, &held, now.wall_ms);
+            actions.extend(recover_directories(id, recover));
             self.touch(id);
         }
     }
@@ -340,10 +353,8 @@ impl Dispatcher {
                 forgive_since = Some(since);
             }
         }
-        if let Some((stream, _)) = self.stream(id) {
-            let before = stream.in_flight();
-            stream.ended(position, attempted, was_closed, now.wall_ms);
-            let is_ours = stream.in_flight() < before;
+        if let Some(slot) = self.slot(id) {
+            let is_ours = slot.ended(position, attempted, was_closed, now.wall_ms);
             if let Some(endpoint) = self.endpoints.get_mut(&id.endpoint).filter(|_| is_ours) {
                 endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
             }
@@ -351,8 +362,8 @@ impl Dispatcher {
         }
         if let Some(since) = forgive_since {
             for shard in self.shards.values_mut() {
-                if let Some(stream) = shard.stream_mut(id.endpoint) {
-                    stream.forgive(since, now.wall_ms);
+                if let Some(slot) = shard.slots.get_mut(&id.endpoint) {
+                    slot.forgive(since, now.wall_ms);
                 }
             }
         }
@@ -371,16 +382,19 @@ impl Dispatcher {
         let Some(shard) = shard.filter(|shard| shard.visit == visit) else {
             return;
         };
-        if outcome == Recorded::Fenced {
+        // If a record that ends a split came late after all, it would end a later split of the same
+        // directory, whose events would be lost: under another lease it cannot come.
+        let could_stray = outcome == Recorded::Failed && shard.ends_splits;
+        if outcome == Recorded::Fenced || could_stray {
             self.drop_shard(number, actions);
             return;
         }
         for id in shard.recording.take().into_iter().flatten() {
-            if let Some(stream) = shard.stream_mut(id) {
+            if let Some(slot) = shard.slots.get_mut(&id) {
                 if outcome == Recorded::Written {
-                    stream.recorded(now.wall_ms);
+                    slot.recorded(now.wall_ms);
                 } else {
-                    stream.not_recorded();
+                    slot.not_recorded();
                 }
                 shard.touched.insert(id);
                 dirty.insert(id);
@@ -418,18 +432,15 @@ impl Dispatcher {
                 .copied()
                 .unwrap_or(0);
             if let Some(slot) = shard.slots.get_mut(&endpoint)
-                && let SlotState::Live { stream, is_reading } = &mut slot.state
-                && !*is_reading
                 && !shard.is_yielding
-                && let Some(after) = stream.wants(end, is_probing)
             {
-                *is_reading = true;
                 let id = StreamId {
                     endpoint,
                     shard: *number,
                     visit: slot.visit,
                 };
-                actions.push(Action::Read(id, after, end));
+                let stretches = slot.reads(end, is_probing).into_iter();
+                actions.extend(stretches.map(|stretch| Action::Read(id, stretch)));
             }
         }
     }
@@ -464,12 +475,16 @@ impl Dispatcher {
             let touched = std::mem::take(&mut shard.touched);
             let mut batches = Vec::new();
             for id in touched {
-                let stream = shard.stream_mut(id);
-                if let Some(batch) = stream.and_then(|stream| stream.batch(now.wall_ms)) {
+                let Some(slot) = shard.slots.get_mut(&id) else {
+                    continue;
+                };
+                slot.arrange(now.wall_ms);
+                if let Some(batch) = slot.batch(now.wall_ms) {
                     batches.push((id, batch));
                 }
             }
             if !batches.is_empty() {
+                shard.ends_splits = batches.iter().any(|(_, batch)| !batch.rejoined.is_empty());
                 shard.recording = Some(batches.iter().map(|(id, _)| *id).collect());
                 actions.push(Action::Record(*number, shard.visit, shard.lease, batches));
             }
@@ -477,33 +492,16 @@ impl Dispatcher {
     }
 }
 
-impl Slot {
-    fn stream(&self) -> Option<&Stream> {
-        match &self.state {
-            SlotState::Recovering => None,
-            SlotState::Live { stream, .. } => Some(stream),
-        }
-    }
-}
-
 impl Shard {
-    fn stream_mut(&mut self, endpoint: EndpointId) -> Option<&mut Stream> {
-        match &mut self.slots.get_mut(&endpoint)?.state {
-            SlotState::Recovering => None,
-            SlotState::Live { stream, .. } => Some(stream),
-        }
-    }
-
     fn is_settled(&self) -> bool {
-        let mut streams = self.slots.values().filter_map(Slot::stream);
-        self.recording.is_none() && streams.all(Stream::is_settled)
+        self.recording.is_none() && self.slots.values().all(Slot::is_settled)
     }
 
     fn unrecorded(&self) -> usize {
         self.touched
             .iter()
-            .filter_map(|id| self.slots.get(id)?.stream())
-            .map(Stream::unrecorded)
+            .filter_map(|id| self.slots.get(id))
+            .map(Slot::unrecorded)
             .sum()
     }
 }
@@ -511,16 +509,25 @@ impl Shard {
 /// A slot whose place is yet to be loaded, and what loads it.
 fn recovering(endpoint: EndpointId, shard: i16, visits: &mut u64) -> (Slot, Action) {
     *visits += 1;
-    let slot = Slot {
-        visit: *visits,
-        state: SlotState::Recovering,
-    };
+    let slot = Slot::recovering(*visits);
     let id = StreamId {
         endpoint,
         shard,
         visit: *visits,
     };
-    (slot, Action::Recover(id))
+    (slot, Action::Recover(id, Source::Shard))
+}
+
+fn recover_directories(
+    id: StreamId,
+    directories: Vec<DirectoryId>,
+) -> impl Iterator<Item = Action> {
+    let sources = directories.into_iter().map(Source::Directory);
+    sources.map(move |source| Action::Recover(id, source))
+}
+
+fn held_in(held: &Held, shard: i16) -> BTreeSet<DirectoryId> {
+    held.get(&shard).cloned().unwrap_or_default()
 }
 
 /// The next event of an endpoint, its shards taking turns.
@@ -545,8 +552,7 @@ fn next_of(
             continue;
         }
         if let Some(slot) = shard.slots.get_mut(&id)
-            && let SlotState::Live { stream, .. } = &mut slot.state
-            && let Some(sending) = stream.next(now.wall_ms, is_probe)
+            && let Some(sending) = slot.next(now.wall_ms, is_probe)
         {
             endpoint.next_shard = number + 1;
             let id = StreamId {

@@ -16,7 +16,8 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 use uuid::Uuid;
 
-use super::dispatcher::{Action, Dispatcher, Input, Now, Settings, StreamId};
+use super::dispatcher::{Action, Dispatcher, Input, Now, Settings, Source, StreamId, Stretch};
+use super::holds::{self, Held};
 use super::keeper::{GiveBack, Keeper};
 use super::links::View;
 use super::stream::{Attempted, Sending};
@@ -68,6 +69,7 @@ pub(super) struct Target {
 pub(super) enum Report {
     Input(Input),
     Endpoints(HashMap<EndpointId, Arc<Target>>, usize),
+    Held(Held),
     OtherServer,
     Surplus(i16),
 }
@@ -203,6 +205,7 @@ impl Driver {
                 self.targets = targets;
                 self.step(Input::Endpoints(settings, nodes));
             }
+            Report::Held(held) => self.step(Input::Held(held)),
             Report::OtherServer => self.start_again(),
             Report::Surplus(shard) => self.step(Input::Yield(shard)),
         }
@@ -229,8 +232,8 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Recover(id) => self.recover(id),
-            Action::Read(id, after, end) => self.read(id, after, end),
+            Action::Recover(id, source) => self.recover(id, source),
+            Action::Read(id, stretch) => self.read(id, stretch),
             Action::Send(id, sending) => self.send(id, sending),
             Action::Record(shard, visit, lease, batches) => {
                 let (store, reports) = (self.tools.store.clone(), self.reports.clone());
@@ -251,7 +254,7 @@ impl Driver {
         }
     }
 
-    fn recover(&mut self, id: StreamId) {
+    fn recover(&mut self, id: StreamId, source: Source) {
         let Some(target) = self.targets.get(&id.endpoint).cloned() else {
             return;
         };
@@ -260,7 +263,7 @@ impl Driver {
         self.tasks.spawn(async move {
             let load = async {
                 loop {
-                    match place::load(&store, &target.view, id.shard).await {
+                    match place::load(&store, &target.view, id.shard, source).await {
                         Ok(place) => return place,
                         Err(error) => {
                             tracing::warn!(shard = id.shard, endpoint.id = %id.endpoint, %error, "an endpoint's place cannot be read yet");
@@ -271,24 +274,25 @@ impl Driver {
             };
             // Without a place the endpoint has just been deleted, which the next look at them shows.
             if let Some(Some(place)) = abort.run_until_cancelled(load).await {
-                report(&reports, Input::Recovered(id, place));
+                report(&reports, Input::Recovered(id, source, place));
             }
         });
     }
 
-    fn read(&mut self, id: StreamId, after: i64, end: i64) {
+    fn read(&mut self, id: StreamId, stretch: Stretch) {
         let Some(target) = self.targets.get(&id.endpoint).cloned() else {
             return;
         };
         let watch = Arc::clone(self.watches.entry(id.shard).or_default());
         let (store, reports) = (self.tools.store.clone(), self.reports.clone());
         self.tasks.spawn(async move {
-            let input = match page::read(&store, &target.view, &watch, id.shard, after, end).await {
-                Ok(page) => Input::Page(id, page),
+            let source = stretch.source;
+            let input = match page::read(&store, &target.view, &watch, id.shard, &stretch).await {
+                Ok(page) => Input::Page(id, source, page),
                 Err(error) => {
                     tracing::warn!(shard = id.shard, %error, "the log cannot be read and will be again");
                     tokio::time::sleep(RETRY_READ).await;
-                    Input::ReadFailed(id)
+                    Input::ReadFailed(id, source)
                 }
             };
             report(&reports, input);
@@ -395,9 +399,13 @@ async fn follow_endpoints(
 ) {
     let follow = async {
         let mut known: Option<(Vec<endpoints::Model>, usize)> = None;
+        let mut held = None;
         loop {
             let nodes = nodes.load(Ordering::Relaxed);
+            follow_holds(&tools, &reports, &mut held).await;
             match endpoint::list(tools.store.dispatch_reader()).await {
+                // Before it is known what is held, nothing may be sent.
+                Ok(_) if held.is_none() => {}
                 Ok(rows)
                     if !known
                         .as_ref()
@@ -417,6 +425,19 @@ async fn follow_endpoints(
         }
     };
     let _stopped: Option<()> = stop.run_until_cancelled(follow).await;
+}
+
+/// Looks which directories' deliveries are held, and reports it if that has changed.
+async fn follow_holds(tools: &Tools, reports: &Reports, known: &mut Option<Held>) {
+    match holds::list(tools.store.dispatch_reader()).await {
+        Ok(held) => {
+            if known.as_ref() != Some(&held) {
+                drop(reports.send(Report::Held(held.clone())));
+                *known = Some(held);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "it cannot be read which deliveries are held"),
+    }
 }
 
 async fn load_targets(

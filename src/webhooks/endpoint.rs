@@ -251,7 +251,7 @@ pub async fn view(
 }
 
 /// How many events an endpoint has not received yet, as far as they are written down: those past its
-/// cursors, and exceptions that are not parked.
+/// cursors and past its places in directories that are split off, and exceptions that are not parked.
 ///
 /// # Errors
 /// The database fails.
@@ -259,7 +259,9 @@ pub async fn undelivered(store: &Store, row: &endpoints::Model) -> Result<u64, D
     let view = view(store.reader(), row).await?;
     let mut count = 0;
     for kind in &view.kinds {
-        count += past_cursors(store, row.id, kind).await?;
+        for places in [SHARDS_PLACES, DIRECTORIES_PLACES] {
+            count += past_places(store, row.id, kind, places).await?;
+        }
     }
     let exceptions = exceptions::Entity::find()
         .filter(exceptions::Column::EndpointId.eq(row.id))
@@ -269,20 +271,36 @@ pub async fn undelivered(store: &Store, row: &endpoints::Model) -> Result<u64, D
     Ok(count + exceptions)
 }
 
-/// Events of one type past the cursors that have not been delivered ahead of them.
-async fn past_cursors(store: &Store, id: EndpointId, kind: &str) -> Result<u64, DbErr> {
+/// The cursors with the events past them, those of directories that are split off left out.
+const SHARDS_PLACES: &str = "endpoint_cursors c \
+     JOIN events e ON e.shard = c.shard AND e.position > c.position \
+     AND NOT EXISTS (SELECT 1 FROM lagging l WHERE l.endpoint_id = c.endpoint_id \
+     AND l.directory_id = e.directory_id)";
+/// The places in directories that are split off, with the events past them.
+const DIRECTORIES_PLACES: &str = "lagging c \
+     JOIN events e ON e.directory_id = c.directory_id AND e.position > c.position";
+
+/// Events of one type past such places that have not been delivered ahead of them.
+async fn past_places(
+    store: &Store,
+    id: EndpointId,
+    kind: &str,
+    places: &str,
+) -> Result<u64, DbErr> {
+    let sql = format!(
+        "SELECT count(*) AS waiting FROM {places} WHERE c.endpoint_id = $1 AND e.kind = $2 \
+         AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.endpoint_id = c.endpoint_id \
+         AND d.position = e.position) \
+         AND NOT EXISTS (SELECT 1 FROM exceptions x WHERE x.endpoint_id = c.endpoint_id \
+         AND x.position = e.position)"
+    );
     let row = store
         .reader()
-        .query_one_raw(store.dialect().statement(
-            "SELECT count(*) AS waiting FROM endpoint_cursors c \
-             JOIN events e ON e.shard = c.shard AND e.position > c.position \
-             WHERE c.endpoint_id = $1 AND e.kind = $2 \
-             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.endpoint_id = c.endpoint_id \
-             AND d.position = e.position) \
-             AND NOT EXISTS (SELECT 1 FROM exceptions x WHERE x.endpoint_id = c.endpoint_id \
-             AND x.position = e.position)",
-            [id.uuid().into(), kind.into()],
-        ))
+        .query_one_raw(
+            store
+                .dialect()
+                .statement(&sql, [id.uuid().into(), kind.into()]),
+        )
         .await?;
     let waiting: i64 = row.map_or(Ok(0), |row| row.try_get("", "waiting"))?;
     Ok(u64::try_from(waiting).unwrap_or(0))

@@ -3,7 +3,8 @@
 //! Cast: an [`endpoint`] is where events go. A node's [`dispatcher`] decides what may be sent now, for the
 //! [`shards`] that the node owns; each endpoint has a [`stream`] in each shard, and [`lanes`] keep causal
 //! order within it. The [`driver`] does what the dispatcher says: it reads the log, sends [`request`]s
-//! with [`signature`]s, and records results in the endpoint's [`place`].
+//! with [`signature`]s, and records results in the endpoint's [`place`]. A directory whose deliveries
+//! [`holds`] stop, or which would keep the others from being read, is split off into a stream of its own.
 //!
 //! Guarantees: each event reaches each endpoint at least once; an endpoint sees an event after the earlier
 //! ones that it depends on, as [`links`] lets the receiver check. Leases make double work rare; the
@@ -13,6 +14,7 @@ pub mod breaker;
 pub mod dispatcher;
 pub mod driver;
 pub mod endpoint;
+pub mod holds;
 mod keeper;
 pub mod lanes;
 pub mod links;

@@ -1,4 +1,5 @@
-//! Reading a page of a shard for an endpoint, watching for gaps on the way.
+//! Reading a page of a shard for an endpoint, watching for gaps on the way, or of a directory that is
+//! split off.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,10 +7,12 @@ use std::time::Duration;
 use sea_orm::DbErr;
 use tokio::time::Instant;
 
-use super::dispatcher::Page;
+use super::dispatcher::{Page, Source, Stretch};
 use super::links::{self, View};
+use super::place;
 use crate::events::gaps::{GapWatch, Seen};
 use crate::events::log;
+use crate::ids::DirectoryId;
 use crate::storage::Store;
 
 const PAGE_ROWS: u64 = 500;
@@ -25,7 +28,7 @@ pub(super) struct Watch {
     gap: Option<(i64, Instant)>,
 }
 
-/// Reads a page of a shard for an endpoint, cut before a gap in a directory's sequence.
+/// Reads the start of a stretch for an endpoint.
 ///
 /// # Errors
 /// The database fails.
@@ -34,9 +37,47 @@ pub(super) async fn read(
     view: &View,
     watch: &Mutex<Watch>,
     shard: i16,
-    after: i64,
-    end: i64,
+    stretch: &Stretch,
 ) -> Result<Page, DbErr> {
+    match stretch.source {
+        Source::Shard => read_shard(store, view, watch, shard, stretch).await,
+        Source::Directory(id) => read_directory(store, view, shard, id, stretch).await,
+    }
+}
+
+/// Reads a page of a directory, which the shard's stream has been past and found whole. What ended before
+/// the directory's place was loaded is left out.
+async fn read_directory(
+    store: &Store,
+    view: &View,
+    shard: i16,
+    directory_id: DirectoryId,
+    stretch: &Stretch,
+) -> Result<Page, DbErr> {
+    let (after, end) = (stretch.after, stretch.up_to);
+    let connection = store.dispatch_reader();
+    let mut rows = log::read_directory(connection, directory_id, after, end, PAGE_ROWS).await?;
+    let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
+    let is_last = u64::try_from(rows.len()).unwrap_or(u64::MAX) < PAGE_ROWS;
+    let ended = place::ended(store, view.endpoint_id, &positions).await?;
+    rows.retain(|row| !ended.contains(&row.position));
+    let offers = links::offers(store, view, shard, rows).await?;
+    Ok(Page {
+        offers: offers.into_iter().map(Arc::new).collect(),
+        last_row: positions.last().copied(),
+        read_to: is_last.then_some(end),
+    })
+}
+
+/// Reads a page of a shard, cut before a gap in a directory's sequence.
+async fn read_shard(
+    store: &Store,
+    view: &View,
+    watch: &Mutex<Watch>,
+    shard: i16,
+    stretch: &Stretch,
+) -> Result<Page, DbErr> {
+    let (after, end) = (stretch.after, stretch.up_to);
     let mut rows = log::read_shard(store.dispatch_reader(), shard, after, end, PAGE_ROWS).await?;
     let seen: Vec<Seen> = rows
         .iter()
@@ -54,6 +95,7 @@ pub(super) async fn read(
         tokio::time::sleep(GAP_WAIT).await;
     }
     let last_row = rows.last().map(|row| row.position);
+    rows.retain(|row| !stretch.without.contains(&row.directory_id));
     let offers = links::offers(store, view, shard, rows).await?;
     Ok(Page {
         offers: offers.into_iter().map(Arc::new).collect(),
@@ -91,7 +133,6 @@ fn check_gaps(watch: &Mutex<Watch>, after: i64, seen: &[Seen], now: Instant) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::DirectoryId;
 
     #[test]
     fn a_gap_is_passed_after_a_while_whoever_else_reads_the_shard() {

@@ -9,29 +9,44 @@ use std::sync::Arc;
 
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, Value,
+    QuerySelect, QueryTrait, Select, Value,
 };
 use serde_json::{Value as Json, json};
 
-use super::dispatcher::{Lease, Recorded};
+use super::dispatcher::{Lease, Recorded, Source};
 use super::links::{self, View};
 use super::stream::{Attempted, Batch, Exception, ExceptionRow, Place};
 use crate::clock;
 use crate::events::log;
-use crate::ids::EndpointId;
+use crate::ids::{DirectoryId, EndpointId};
 use crate::storage::dialect::{ColumnKind, time_text};
-use crate::storage::tables::{deliveries, endpoint_cursors, exceptions};
+use crate::storage::tables::{deliveries, endpoint_cursors, exceptions, lagging};
 use crate::storage::{self, Dialect, Lane, Store, UseCase, WriteTx};
 
 /// How many events one query names at most.
 const ROWS_MAX: usize = 500;
+/// The states of a delivery that has ended.
+const ENDED: [&str; 2] = ["delivered", "parked"];
 
-/// Loads an endpoint's place in a shard; `None` if the endpoint is gone. (To begin anywhere else then,
-/// such as at the start of the log, would send a deleted endpoint what it never was to have.)
+/// Loads an endpoint's place in a shard, or in a directory that is split off from it; `None` if the
+/// endpoint is gone. (To begin anywhere else then, such as at the start of the log, would send a deleted
+/// endpoint what it never was to have.)
 ///
 /// # Errors
 /// The database fails.
-pub async fn load(store: &Store, view: &View, shard: i16) -> Result<Option<Place>, DbErr> {
+pub async fn load(
+    store: &Store,
+    view: &View,
+    shard: i16,
+    source: Source,
+) -> Result<Option<Place>, DbErr> {
+    match source {
+        Source::Shard => load_shard(store, view, shard).await,
+        Source::Directory(id) => load_directory(store, view, shard, id).await,
+    }
+}
+
+async fn load_shard(store: &Store, view: &View, shard: i16) -> Result<Option<Place>, DbErr> {
     let connection = store.dispatch_reader();
     let endpoint_id = view.endpoint_id;
     let Some(endpoint_cursors::Model {
@@ -42,30 +57,104 @@ pub async fn load(store: &Store, view: &View, shard: i16) -> Result<Option<Place
     else {
         return Ok(None);
     };
-    let rows = exceptions::Entity::find()
-        .filter(exceptions::Column::EndpointId.eq(endpoint_id))
+    let apart = lagging::Entity::find()
+        .filter(lagging::Column::EndpointId.eq(endpoint_id))
+        .filter(lagging::Column::Shard.eq(shard))
+        .all(connection)
+        .await?;
+    let split_off = lagging::Entity::find()
+        .select_only()
+        .column(lagging::Column::DirectoryId)
+        .filter(lagging::Column::EndpointId.eq(endpoint_id))
+        .filter(lagging::Column::Shard.eq(shard))
+        .into_query();
+    let rows = exceptions_of(endpoint_id)
         .filter(exceptions::Column::Shard.eq(shard))
-        .filter(
-            // What is parked for good waits for a replay, and there may be much of it.
-            Condition::any()
-                .add(exceptions::Column::State.ne(Exception::Parked.as_str()))
-                .add(exceptions::Column::NextAtMs.is_not_null()),
-        )
-        .order_by_asc(exceptions::Column::Position)
+        .filter(exceptions::Column::DirectoryId.not_in_subquery(split_off))
         .all(connection)
         .await?;
     let mut place = Place {
         cursor,
+        lagging: apart.into_iter().map(|row| row.directory_id).collect(),
         ..Place::default()
     };
-    for chunk in rows.chunks(ROWS_MAX) {
-        load_events(store, view, shard, chunk, &mut place).await?;
-    }
+    load_all_events(store, view, shard, &rows, &mut place).await?;
     place.done_ahead = done_ahead(connection, endpoint_id, shard, cursor).await?;
     for (row, _) in &place.exceptions {
         place.done_ahead.remove(&row.position);
     }
     Ok(Some(place))
+}
+
+/// What was done ahead of its position is found when its pages are read.
+async fn load_directory(
+    store: &Store,
+    view: &View,
+    shard: i16,
+    directory_id: DirectoryId,
+) -> Result<Option<Place>, DbErr> {
+    let connection = store.dispatch_reader();
+    let key = (view.endpoint_id, directory_id);
+    let Some(row) = lagging::Entity::find_by_id(key).one(connection).await? else {
+        return Ok(None);
+    };
+    let rows = exceptions_of(view.endpoint_id)
+        .filter(exceptions::Column::DirectoryId.eq(directory_id))
+        .all(connection)
+        .await?;
+    let mut place = Place {
+        cursor: row.position,
+        ..Place::default()
+    };
+    load_all_events(store, view, shard, &rows, &mut place).await?;
+    Ok(Some(place))
+}
+
+/// The exceptions of an endpoint that are still tried, in order. What is parked for good waits for a
+/// replay, and there may be much of it.
+fn exceptions_of(endpoint_id: EndpointId) -> Select<exceptions::Entity> {
+    exceptions::Entity::find()
+        .filter(exceptions::Column::EndpointId.eq(endpoint_id))
+        .filter(
+            Condition::any()
+                .add(exceptions::Column::State.ne(Exception::Parked.as_str()))
+                .add(exceptions::Column::NextAtMs.is_not_null()),
+        )
+        .order_by_asc(exceptions::Column::Position)
+}
+
+/// Those of `positions` whose events have ended for an endpoint.
+///
+/// # Errors
+/// The database fails.
+pub async fn ended(
+    store: &Store,
+    endpoint_id: EndpointId,
+    positions: &[i64],
+) -> Result<BTreeSet<i64>, DbErr> {
+    let ended = deliveries::Entity::find()
+        .select_only()
+        .column(deliveries::Column::Position)
+        .filter(deliveries::Column::EndpointId.eq(endpoint_id))
+        .filter(deliveries::Column::Position.is_in(positions.iter().copied()))
+        .filter(deliveries::Column::State.is_in(ENDED))
+        .into_tuple::<i64>()
+        .all(store.dispatch_reader())
+        .await?;
+    Ok(ended.into_iter().collect())
+}
+
+async fn load_all_events(
+    store: &Store,
+    view: &View,
+    shard: i16,
+    rows: &[exceptions::Model],
+    place: &mut Place,
+) -> Result<(), DbErr> {
+    for chunk in rows.chunks(ROWS_MAX) {
+        load_events(store, view, shard, chunk, place).await?;
+    }
+    Ok(())
 }
 
 async fn load_events(
@@ -95,6 +184,7 @@ async fn load_events(
 fn exception_row(row: &exceptions::Model) -> Option<ExceptionRow> {
     Some(ExceptionRow {
         position: row.position,
+        directory_id: row.directory_id,
         state: Exception::parse(&row.state)?,
         attempts: u32::try_from(row.attempts).unwrap_or(0),
         first_failed_ms: row.first_failed_at_ms,
@@ -114,7 +204,7 @@ async fn done_ahead(
         .filter(deliveries::Column::EndpointId.eq(endpoint_id))
         .filter(deliveries::Column::Shard.eq(shard))
         .filter(deliveries::Column::Position.gt(cursor))
-        .filter(deliveries::Column::State.is_in(["delivered", "parked"]))
+        .filter(deliveries::Column::State.is_in(ENDED))
         .into_tuple::<i64>()
         .all(connection)
         .await?;
@@ -234,6 +324,8 @@ fn parts(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]) -> Vec<P
         exceptions_part(dialect, shard, batches),
         settled_part(dialect, batches),
         cursors_part(dialect, shard, batches),
+        lagging_part(dialect, shard, batches),
+        rejoined_part(dialect, batches),
     ];
     all.into_iter().flatten().collect()
 }
@@ -343,6 +435,7 @@ fn exceptions_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]
         batch.exceptions.iter().map(move |row| {
             json!({
                 "endpoint_id": endpoint.uuid(), "position": row.position, "shard": shard,
+                "directory_id": row.directory_id.uuid(),
                 "state": row.state.as_str(), "attempts": row.attempts,
                 "first_failed_at_ms": row.first_failed_ms, "next_at_ms": row.next_at_ms,
             })
@@ -355,6 +448,7 @@ fn exceptions_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]
                 ("endpoint_id", Uuid),
                 ("position", Integer),
                 ("shard", Integer),
+                ("directory_id", Uuid),
                 ("state", Text),
                 ("attempts", Integer),
                 ("first_failed_at_ms", Integer),
@@ -362,9 +456,9 @@ fn exceptions_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]
             ],
         );
         format!(
-            "INSERT INTO exceptions (endpoint_id, position, shard, state, attempts, \
-             first_failed_at_ms, next_at_ms) SELECT endpoint_id, position, shard, state, attempts, \
-             first_failed_at_ms, next_at_ms FROM {rows} WHERE true /*guard*/ \
+            "INSERT INTO exceptions (endpoint_id, position, shard, directory_id, state, attempts, \
+             first_failed_at_ms, next_at_ms) SELECT endpoint_id, position, shard, directory_id, \
+             state, attempts, first_failed_at_ms, next_at_ms FROM {rows} WHERE true /*guard*/ \
              ON CONFLICT (endpoint_id, position) DO UPDATE SET state = excluded.state, \
              attempts = excluded.attempts, first_failed_at_ms = excluded.first_failed_at_ms, \
              next_at_ms = excluded.next_at_ms"
@@ -414,6 +508,57 @@ fn cursors_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]) -
              WHERE endpoint_cursors.endpoint_id = r.endpoint_id \
              AND endpoint_cursors.shard = r.shard AND endpoint_cursors.position < r.position \
              /*guard*/"
+        )
+    })
+}
+
+/// Places in directories that are split off, new ones included.
+fn lagging_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]) -> Option<Part> {
+    let rows = batches.iter().flat_map(|(endpoint, batch)| {
+        batch.lagging.iter().map(move |(directory_id, position)| {
+            json!({
+                "endpoint_id": endpoint.uuid(), "directory_id": directory_id.uuid(),
+                "shard": shard, "position": position,
+            })
+        })
+    });
+    part(rows.collect(), || {
+        let rows = dialect.rows(
+            1,
+            &[
+                ("endpoint_id", ColumnKind::Uuid),
+                ("directory_id", ColumnKind::Uuid),
+                ("shard", ColumnKind::Integer),
+                ("position", ColumnKind::Integer),
+            ],
+        );
+        format!(
+            "INSERT INTO lagging (endpoint_id, directory_id, shard, position) \
+             SELECT endpoint_id, directory_id, shard, position FROM {rows} WHERE true /*guard*/ \
+             ON CONFLICT (endpoint_id, directory_id) DO UPDATE SET position = excluded.position \
+             WHERE lagging.position < excluded.position"
+        )
+    })
+}
+
+/// Directories that are not split off any more.
+fn rejoined_part(dialect: Dialect, batches: &[(EndpointId, Batch)]) -> Option<Part> {
+    let rows = batches.iter().flat_map(|(endpoint, batch)| {
+        batch.rejoined.iter().map(move |directory_id| {
+            json!({"endpoint_id": endpoint.uuid(), "directory_id": directory_id.uuid()})
+        })
+    });
+    part(rows.collect(), || {
+        let rows = dialect.rows(
+            1,
+            &[
+                ("endpoint_id", ColumnKind::Uuid),
+                ("directory_id", ColumnKind::Uuid),
+            ],
+        );
+        format!(
+            "DELETE FROM lagging WHERE (endpoint_id, directory_id) IN \
+             (SELECT endpoint_id, directory_id FROM {rows}) /*guard*/"
         )
     })
 }

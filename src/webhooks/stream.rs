@@ -1,4 +1,5 @@
-//! One endpoint in one shard: what it has been offered, what is on its way, and what is written down.
+//! One endpoint in one shard, or in a directory that is split off from it: what it has been offered, what
+//! is on its way, and what is written down.
 //!
 //! Cast: an `Item` is an event that passes the endpoint's filter and has not ended, or has ended and is
 //! not written down yet. The *cursor* is the position up to which every such event has ended or is an
@@ -18,6 +19,7 @@ use super::retry::{self, Next};
 
 mod record;
 mod rows;
+mod split;
 #[cfg(test)]
 mod tests;
 
@@ -72,12 +74,16 @@ struct Item {
     may_have_row: bool,
 }
 
-/// One endpoint's place in one shard.
+/// One endpoint's place in one shard, or in one directory.
 #[derive(Debug)]
 pub struct Stream {
     scan: i64,
     cursor: i64,
     cursor_written_at_ms: i64,
+    /// The highest cursor ever handed out: what the database may have, whatever was reported.
+    cursor_handed_out: i64,
+    /// Whether its row is yet to be written, as that of a directory that has just been split off.
+    needs_row: bool,
     /// The highest position up to which a read found nothing more.
     exhausted: i64,
     /// Events above the cursor that had ended before this node took over.
@@ -110,6 +116,8 @@ impl Stream {
             scan: place.cursor,
             cursor: place.cursor,
             cursor_written_at_ms: now_ms,
+            cursor_handed_out: place.cursor,
+            needs_row: false,
             exhausted: 0,
             done_ahead: place.done_ahead,
             orphans: place.orphans,
@@ -141,7 +149,6 @@ impl Stream {
             Exception::Held | Exception::InFlight => State::Waiting,
         };
         let is_parked = matches!(state, State::Parked(_));
-        self.parked += usize::from(is_parked);
         // Without a first failure that counts, none of the attempts did.
         let strikes = row.first_failed_ms.map_or(0, |_| row.attempts);
         let item = Item {
@@ -159,29 +166,31 @@ impl Stream {
         self.insert(position, item);
     }
 
-    fn insert(&mut self, position: i64, item: Item) {
+    fn insert(&mut self, position: i64, mut item: Item) {
         if item.is_in_lanes {
             self.lanes.enter(position, &item.offer.keys);
         }
-        match &item.state {
+        match item.state {
             State::Retrying(at) | State::Parked(Some(at)) => {
-                self.due.insert((*at, position));
+                self.due.insert((at, position));
             }
-            State::Waiting if self.lanes.is_free(position, &item.offer.keys) => {
-                self.ready.insert(position);
+            State::Waiting | State::Ready => {
+                item.state = if self.lanes.is_free(position, &item.offer.keys) {
+                    self.ready.insert(position);
+                    State::Ready
+                } else {
+                    State::Waiting
+                };
             }
-            State::Waiting
-            | State::Ready
-            | State::InFlight
-            | State::Parked(None)
-            | State::Delivered => {}
+            State::InFlight => self.in_flight += 1,
+            State::Delivered => self.arrived += 1,
+            State::Parked(None) => {}
         }
+        self.parked += usize::from(item.is_late);
         if item.written.is_none() {
             self.open.insert(position);
         }
-        let is_ready = self.ready.contains(&position);
-        let state = if is_ready { State::Ready } else { item.state };
-        self.items.insert(position, Item { state, ..item });
+        self.items.insert(position, item);
     }
 
     /// The position after which to read, if there is room and the log has more than has been seen.
@@ -232,6 +241,8 @@ impl Stream {
         }
         if let Some(last_row) = last_row {
             self.scan = self.scan.max(last_row);
+            // What others take of it, in directories that are split off, is never offered here.
+            self.done_ahead = self.done_ahead.split_off(&self.scan);
         }
         if let Some(read_to) = read_to {
             self.exhausted = read_to;
@@ -277,6 +288,12 @@ impl Stream {
     /// How many requests are on their way.
     pub fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Whether the event at `position` is on its way.
+    pub fn is_in_flight(&self, position: i64) -> bool {
+        let item = self.items.get(&position);
+        item.is_some_and(|item| item.state == State::InFlight)
     }
 
     /// A request about the event at `position` has ended. `is_counted` says whether a failure is held

@@ -25,6 +25,7 @@ mod dialogues;
 mod events;
 mod filters;
 mod grouping;
+mod holds;
 mod hostile;
 mod isolation;
 mod limits;

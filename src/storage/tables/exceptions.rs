@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::ids::EndpointId;
+use crate::ids::{DirectoryId, EndpointId};
 
 /// A row of `exceptions`.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -14,6 +14,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub position: i64,
     pub shard: i16,
+    pub directory_id: DirectoryId,
     pub state: String,
     pub attempts: i32,
     pub first_failed_at_ms: Option<i64>,

@@ -17,6 +17,7 @@ pub mod facts;
 pub mod group_members;
 pub mod groups;
 pub mod idempotency_keys;
+pub mod lagging;
 pub mod memberships;
 pub mod organization_domains;
 pub mod organizations;

@@ -1,12 +1,13 @@
 //! What a [`Dispatcher`](super::Dispatcher) is told, and what it says is to be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::ids::EndpointId;
+use crate::ids::{DirectoryId, EndpointId};
 use crate::storage::horizon::SHARDS;
+use crate::webhooks::holds::Held;
 use crate::webhooks::stream::{Attempted, Batch, Offer, Place, Sending};
 
 /// The two clocks of a node.
@@ -29,15 +30,37 @@ pub struct Lease {
     pub until_ms: i64,
 }
 
-/// One endpoint's stream in one shard, from when it is recovered until it is dropped.
+/// One endpoint's place in one shard, from when it is recovered until it is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamId {
     /// The endpoint.
     pub endpoint: EndpointId,
     /// The shard.
     pub shard: i16,
-    /// Tells it from an earlier stream of the same endpoint and shard, to which answers may still come.
+    /// Tells it from an earlier one of the same endpoint and shard, to which answers may still come.
     pub visit: u64,
+}
+
+/// Which of an endpoint's streams in a shard is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// That of the shard as a whole.
+    Shard,
+    /// That of a directory that is split off from it.
+    Directory(DirectoryId),
+}
+
+/// What is to be read.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// Of what.
+    pub source: Source,
+    /// The position after which it begins.
+    pub after: i64,
+    /// The position with which it ends.
+    pub up_to: i64,
+    /// The directories that are of no interest, because they are read by themselves.
+    pub without: Arc<BTreeSet<DirectoryId>>,
 }
 
 /// What the dispatcher needs to know of an endpoint.
@@ -54,18 +77,20 @@ pub enum Input {
     Tick,
     /// These are the enabled endpoints now, and so many nodes share the work.
     Endpoints(BTreeMap<EndpointId, Settings>, usize),
+    /// The deliveries of these directories are held now, and of no others.
+    Held(Held),
     /// A shard is ours, or still ours, under this lease.
     Leased(i16, Lease),
     /// A shard is no longer ours.
     Lost(i16),
-    /// An endpoint's place in a shard, as the database has it.
-    Recovered(StreamId, Place),
+    /// An endpoint's place in a shard or directory, as the database has it.
+    Recovered(StreamId, Source, Place),
     /// The position of the last row of each shard, as far as it may be read.
     Tail([i64; SHARDS]),
-    /// Rows after `after` of a shard, for an endpoint.
-    Page(StreamId, Page),
+    /// The stretch of a source that was asked for, or the start of it, for an endpoint.
+    Page(StreamId, Source, Page),
     /// A read failed; it will be asked for again.
-    ReadFailed(StreamId),
+    ReadFailed(StreamId, Source),
     /// A request has ended.
     Ended(StreamId, i64, Attempted),
     /// The record of a shard that this visit asked for has ended.
@@ -99,10 +124,10 @@ pub enum Recorded {
 /// What is to be done.
 #[derive(Debug)]
 pub enum Action {
-    /// Load an endpoint's place in a shard.
-    Recover(StreamId),
-    /// Read a shard after a position, up to another, for an endpoint.
-    Read(StreamId, i64, i64),
+    /// Load an endpoint's place in a shard or directory.
+    Recover(StreamId, Source),
+    /// Read a stretch of the log for an endpoint.
+    Read(StreamId, Stretch),
     /// Send an event.
     Send(StreamId, Sending),
     /// Write down what has happened in a shard, if the lease still holds; the number is the visit.

@@ -25,9 +25,25 @@ fn all_arrives_without_a_retry_when_nothing_goes_wrong() {
 
 #[test]
 fn a_poisonous_event_is_parked_and_what_waited_for_it_arrives() {
+    let mut splits = 0;
     for seed in 0..10 {
         let world = World::run(seed, Faults::Poison, None).unwrap();
         assert!(world.parked() > 0, "seed {seed}");
+        splits += world.splits;
+    }
+    assert!(splits > 0, "what waits is not in the way of others");
+}
+
+#[test]
+fn what_is_held_waits_and_all_of_it_arrives_once_when_it_is_released() {
+    for seed in 0..60 {
+        match World::run(seed, Faults::Holds, None) {
+            Ok(world) => {
+                assert_eq!(world.repeated, 0, "seed {seed}");
+                assert!(world.splits > 0, "seed {seed}");
+            }
+            Err(violation) => panic!("seed {seed}: {violation}"),
+        }
     }
 }
 
@@ -53,4 +69,14 @@ fn the_model_notices_when_the_horizon_is_ignored() {
 #[test]
 fn the_model_notices_when_the_fence_is_ignored() {
     is_found(Flaw::Fence, "");
+}
+
+#[test]
+fn the_model_notices_when_the_place_of_a_directory_that_is_split_off_is_not_written() {
+    is_found(Flaw::Split, "passed");
+}
+
+#[test]
+fn the_model_notices_when_what_is_held_is_sent() {
+    is_found(Flaw::Hold, "while it was held");
 }

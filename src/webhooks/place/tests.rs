@@ -66,12 +66,13 @@ fn failed(position: i64, directory_id: DirectoryId) -> Batch {
         }],
         exceptions: vec![ExceptionRow {
             position,
+            directory_id,
             state: Exception::Retrying,
             attempts: 1,
             first_failed_ms: Some(1_000),
             next_at_ms: Some(6_000),
         }],
-        settled: Vec::new(),
+        ..Batch::default()
     }
 }
 
@@ -104,6 +105,10 @@ async fn add_endpoint(store: &Store) -> EndpointId {
     let statement = dialect.statement(sql, [id.uuid().into()]);
     connection.execute_raw(statement).await.unwrap();
     id
+}
+
+async fn placed(store: &Store, view: &View, source: Source) -> Place {
+    load(store, view, SHARD, source).await.unwrap().unwrap()
 }
 
 async fn records_are_fenced_whole_and_repeatable(url: &str) {
@@ -159,26 +164,52 @@ async fn records_are_fenced_whole_and_repeatable(url: &str) {
         record(&store, SHARD, lease(held), earlier).await,
         Recorded::Written
     );
-    let place = load(&store, &view(id), SHARD).await.unwrap().unwrap();
+    let place = placed(&store, &view(id), Source::Shard).await;
     assert_eq!(place.cursor, last - 1, "it never goes back");
     assert_eq!(place.exceptions[0].0, batch.exceptions[0]);
     let offer = &place.exceptions[0].1;
     assert_eq!((offer.sequence, offer.previous), (Some(2), 1));
 
+    let apart = Source::Directory(directory_id);
+    for position in [last - 2, last - 1, last - 2] {
+        let lagging = Batch {
+            lagging: vec![(directory_id, position)],
+            ..Batch::default()
+        };
+        let batches = vec![(id, lagging)];
+        assert_eq!(
+            record(&store, SHARD, lease(held), batches).await,
+            Recorded::Written
+        );
+    }
+    let place = placed(&store, &view(id), Source::Shard).await;
+    assert!(place.exceptions.is_empty());
+    assert_eq!(place.lagging, [directory_id]);
+    let place = placed(&store, &view(id), apart).await;
+    assert_eq!(place.cursor, last - 1, "nor does this one");
+    assert_eq!(place.exceptions[0].0, batch.exceptions[0]);
+
     let mut delivered = failed(last - 1, directory_id);
     delivered.deliveries[0].state = "delivered";
     delivered.exceptions.clear();
     delivered.settled.push(last - 1);
+    delivered.rejoined.push(directory_id);
     let ended = vec![(id, delivered)];
     assert_eq!(
         record(&store, SHARD, lease(held), ended).await,
         Recorded::Written
     );
-    let place = load(&store, &view(id), SHARD).await.unwrap().unwrap();
+    let place = placed(&store, &view(id), Source::Shard).await;
     assert!(place.exceptions.is_empty() && place.done_ahead.is_empty());
+    assert!(place.lagging.is_empty());
+    let done = super::ended(&store, id, &[last - 1, last]).await.unwrap();
+    assert_eq!(done, [last - 1].into());
 
     let gone = view(EndpointId::generate());
-    assert!(load(&store, &gone, SHARD).await.unwrap().is_none());
+    for source in [Source::Shard, apart] {
+        let place = load(&store, &gone, SHARD, source).await.unwrap();
+        assert!(place.is_none());
+    }
     store.close().await;
 }
 

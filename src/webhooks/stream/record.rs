@@ -54,8 +54,9 @@ impl Stream {
             cursor = cursor.max(self.scan);
         }
         let is_overdue = now_ms - self.cursor_written_at_ms >= SKIPPED_CURSOR_MS;
-        if cursor > self.cursor && (is_overdue || !batch.is_empty()) {
+        if self.needs_row || cursor > self.cursor && (is_overdue || !batch.is_empty()) {
             batch.cursor = Some(cursor);
+            self.cursor_handed_out = self.cursor_handed_out.max(cursor);
         }
         if batch.is_empty() {
             return None;
@@ -86,6 +87,7 @@ impl Stream {
         if let Some(cursor) = batch.cursor {
             self.cursor = cursor;
             self.cursor_written_at_ms = now_ms;
+            self.needs_row = false;
         }
         for row in &batch.deliveries {
             if self.failed_rows.get(&row.position) == Some(row) {
@@ -178,6 +180,7 @@ fn exception_of(
     };
     Some(ExceptionRow {
         position,
+        directory_id: item.offer.directory_id,
         state,
         attempts: item.attempts,
         first_failed_ms: item.first_failed_ms,

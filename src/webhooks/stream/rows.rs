@@ -83,6 +83,8 @@ impl Exception {
 pub struct ExceptionRow {
     /// The event's place in the log.
     pub position: i64,
+    /// Its directory.
+    pub directory_id: DirectoryId,
     /// Its state.
     pub state: Exception,
     /// How many requests were made.
@@ -138,6 +140,10 @@ pub struct Batch {
     pub exceptions: Vec<ExceptionRow>,
     /// Exceptions that are over.
     pub settled: Vec<i64>,
+    /// Places in directories that are split off, new ones included.
+    pub lagging: Vec<(DirectoryId, i64)>,
+    /// Directories that are not split off any more.
+    pub rejoined: Vec<DirectoryId>,
 }
 
 impl Batch {
@@ -146,13 +152,35 @@ impl Batch {
         *self == Self::default()
     }
 
-    /// How many rows it writes.
-    pub fn rows(&self) -> usize {
-        usize::from(self.cursor.is_some())
-            + self.deliveries.len()
-            + self.attempts.len()
-            + self.exceptions.len()
-            + self.settled.len()
+    /// Takes out what is about the events at `positions`.
+    pub(super) fn split_off(&mut self, positions: &BTreeSet<i64>) -> Self {
+        let (deliveries, attempts) = (&mut self.deliveries, &mut self.attempts);
+        let (exceptions, settled) = (&mut self.exceptions, &mut self.settled);
+        Self {
+            deliveries: deliveries
+                .extract_if(.., |row| positions.contains(&row.position))
+                .collect(),
+            attempts: attempts
+                .extract_if(.., |row| positions.contains(&row.position))
+                .collect(),
+            exceptions: exceptions
+                .extract_if(.., |row| positions.contains(&row.position))
+                .collect(),
+            settled: settled
+                .extract_if(.., |position| positions.contains(position))
+                .collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what is to be written about a directory that is split off.
+    pub fn join(&mut self, directory_id: DirectoryId, other: Self) {
+        self.lagging
+            .extend(other.cursor.map(|position| (directory_id, position)));
+        self.deliveries.extend(other.deliveries);
+        self.attempts.extend(other.attempts);
+        self.exceptions.extend(other.exceptions);
+        self.settled.extend(other.settled);
     }
 }
 
@@ -178,4 +206,6 @@ pub struct Place {
     pub orphans: Vec<i64>,
     /// Events above the cursor that have ended.
     pub done_ahead: BTreeSet<i64>,
+    /// The directories that are split off.
+    pub lagging: Vec<DirectoryId>,
 }

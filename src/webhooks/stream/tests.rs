@@ -6,7 +6,10 @@ use crate::webhooks::lanes::{Subject, keys_of};
 const MINUTE: i64 = 60_000;
 
 fn offer(position: i64, user: ResourceId) -> Arc<Offer> {
-    let directory_id = DirectoryId::generate();
+    offer_of(DirectoryId::generate(), position, user)
+}
+
+fn offer_of(directory_id: DirectoryId, position: i64, user: ResourceId) -> Arc<Offer> {
     Arc::new(Offer {
         position,
         event_id: EventId::generate(),
@@ -122,6 +125,7 @@ fn failures_that_do_not_count_never_park() {
 fn after_a_takeover_attempts_that_did_not_count_still_do_not() {
     let row = ExceptionRow {
         position: 1,
+        directory_id: DirectoryId::generate(),
         state: Exception::Retrying,
         attempts: 90,
         first_failed_ms: None,
@@ -214,4 +218,89 @@ fn what_a_stream_keeps_is_bounded_even_if_everything_is_refused_and_parked() {
         read_to > 12_000,
         "reading goes on past what is parked: {read_to}"
     );
+}
+
+/// A stream with an event of its own directory at each of these positions.
+fn with(offers: &[Arc<Offer>]) -> Stream {
+    let mut stream = Stream::new(Place::default(), 0);
+    let last = offers.last().map(|offer| offer.position);
+    stream.take(offers.to_vec(), last, last);
+    stream
+}
+
+#[test]
+fn what_is_split_off_keeps_the_cursor_and_the_cursor_of_the_others_goes_on() {
+    let offers: Vec<_> = (1..=4)
+        .map(|position| offer(position, ResourceId::generate()))
+        .collect();
+    let mut stream = with(&offers);
+    while let Some(position) = send(&mut stream, 0) {
+        if position != 3 {
+            stream.ended(position, answered(true), true, 0);
+        }
+    }
+    assert_eq!(stream.batch(0).unwrap().cursor, Some(2));
+    let mut apart = stream.split_off(offers[2].directory_id, 0);
+    assert!(apart.is_in_flight(3) && !stream.is_in_flight(3));
+    stream.recorded(0);
+    apart.recorded(0);
+
+    let place = apart.batch(0).unwrap();
+    assert_eq!(place.cursor, Some(0), "as far as was durable");
+    let rest = stream.batch(60_000).unwrap();
+    assert_eq!(rest.cursor, Some(4), "3 is no longer in the way");
+    stream.recorded(60_000);
+    apart.recorded(60_000);
+
+    assert!(!apart.is_back_at(&stream), "3 is before the cursor");
+    apart.ended(3, answered(true), true, 60_000);
+    assert_eq!(apart.batch(60_000).unwrap().cursor, Some(4));
+    apart.recorded(60_000);
+    assert!(apart.is_back_at(&stream));
+}
+
+#[test]
+fn a_record_under_way_is_settled_on_both_sides_of_a_split() {
+    let offers: Vec<_> = (1..=3)
+        .map(|position| offer(position, ResourceId::generate()))
+        .collect();
+    let mut stream = with(&offers);
+    while send(&mut stream, 0).is_some() {}
+    stream.ended(1, answered(true), true, 0);
+    stream.ended(2, answered(false), true, 0);
+    assert_eq!(stream.batch(0).unwrap().cursor, Some(2));
+    let mut apart = stream.split_off(offers[1].directory_id, 0);
+    stream.ended(3, answered(true), true, 0);
+    stream.recorded(0);
+    apart.recorded(0);
+
+    let place = apart.batch(0).unwrap();
+    assert!(place.exceptions.is_empty() && place.attempts.is_empty());
+    assert_eq!(place.cursor, Some(3), "2 is written down as an exception");
+    let rest = stream.batch(0).unwrap();
+    assert_eq!(rest.deliveries.len(), 1);
+    assert_eq!(rest.cursor, Some(3));
+}
+
+#[test]
+fn what_is_taken_back_is_sent_in_its_order() {
+    let (directory_id, user) = (DirectoryId::generate(), ResourceId::generate());
+    let offers = [
+        offer(1, ResourceId::generate()),
+        offer_of(directory_id, 2, user),
+        offer_of(directory_id, 3, user),
+        offer(4, ResourceId::generate()),
+    ];
+    let mut stream = with(&offers);
+    let held = stream.split_off(directory_id, 0);
+    assert_eq!(send(&mut stream, 0), Some(1));
+    assert_eq!(send(&mut stream, 0), Some(4));
+    assert_eq!(send(&mut stream, 0), None);
+    assert!(held.is_back_at(&stream));
+    stream.absorb(held);
+    assert_eq!(send(&mut stream, 0), Some(2));
+    assert_eq!(send(&mut stream, 0), None, "3 is about the same person");
+    stream.ended(2, answered(true), true, 0);
+    assert_eq!(send(&mut stream, 0), Some(3));
+    assert_eq!(stream.in_flight(), 3);
 }

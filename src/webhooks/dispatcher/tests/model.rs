@@ -19,6 +19,7 @@ use crate::webhooks::stream::{Batch, Exception, ExceptionRow, Offer};
 
 const NODES: usize = 2;
 const SHARDS_USED: i16 = 3;
+const DIRECTORIES: u64 = 4;
 const PAGE_ROWS: usize = 6;
 const FAULTS_UNTIL_MS: i64 = 12_000;
 const DRAINED_BY_MS: i64 = 3_600_000;
@@ -31,7 +32,9 @@ pub(super) enum Faults {
     None,
     /// One event is always refused.
     Poison,
-    /// Crashes, pauses, lost answers, late commits, refusals, outages, failing and late statements.
+    /// Nothing fails; the deliveries of directories are held and released.
+    Holds,
+    /// Crashes, pauses, lost answers, late commits, refusals, outages, failing and late statements, holds.
     All,
 }
 
@@ -41,6 +44,10 @@ pub(super) enum Flaw {
     Lanes,
     Horizon,
     Fence,
+    /// The place of a directory that is split off is not written.
+    Split,
+    /// A node forgets what is held when it looks again.
+    Hold,
 }
 
 /// SplitMix64.
@@ -81,6 +88,8 @@ struct Database {
     /// Epoch, token, end.
     leases: BTreeMap<i16, (i64, Uuid, i64)>,
     cursors: BTreeMap<(EndpointId, i16), i64>,
+    lagging: BTreeMap<(EndpointId, DirectoryId), i64>,
+    held: Held,
     deliveries: BTreeMap<(EndpointId, i64), &'static str>,
     exceptions: BTreeMap<(EndpointId, i64), ExceptionRow>,
 }
@@ -93,6 +102,8 @@ struct Node {
     is_down: bool,
     paused_until_ms: i64,
     held: BTreeMap<i16, (i64, Uuid)>,
+    /// The directories that it knows to be held.
+    holds: Held,
     given_back: BTreeMap<i16, Uuid>,
     renewed_ms: Option<i64>,
     /// When the last report so far arrives.
@@ -115,8 +126,11 @@ enum Happening {
     Tick(usize, u64),
     Keep(usize, u64),
     Report(usize, u64, Input),
-    Load(usize, u64, u64, StreamId),
-    Page(usize, u64, StreamId, i64, i64),
+    Load(usize, u64, u64, StreamId, Source),
+    Page(usize, u64, StreamId, Stretch),
+    Look(usize, u64),
+    /// A directory is held, or released.
+    Hold(u64, bool),
     Arrive(usize, u64, u64, StreamId, i64),
     Write(Write, Option<(usize, u64)>),
     GiveBack(usize, u64, i16, Uuid),
@@ -152,9 +166,17 @@ pub(super) struct World {
     may_stray: bool,
     /// How many requests were about something that had arrived already.
     pub(super) repeated: usize,
+    /// How often a directory's place was written as one of its own.
+    pub(super) splits: usize,
 }
 
 type Checked = Result<(), String>;
+
+/// A directory and its shard.
+fn directory(number: u64) -> (DirectoryId, i16) {
+    let id = DirectoryId::from(Uuid::from_u128(u128::from(number)));
+    (id, i16::try_from(number).unwrap() % SHARDS_USED)
+}
 
 impl World {
     /// Runs a seed until everything has arrived; `Err` describes a violation.
@@ -167,7 +189,9 @@ impl World {
                 return world.settled_well().map(|()| world);
             }
             if at_ms > DRAINED_BY_MS {
-                return Err(format!("not everything arrived: {}", world.missing()));
+                let lagging = world.database.lagging.len();
+                let missing = world.missing();
+                return Err(format!("not everything arrived: {missing}; {lagging} lag"));
             }
         }
         Err("nothing happens any more".to_owned())
@@ -192,6 +216,7 @@ impl World {
             seen: BTreeMap::new(),
             may_stray: seed.is_multiple_of(2),
             repeated: 0,
+            splits: 0,
         };
         world.write_log();
         for shard in 0..SHARDS_USED {
@@ -213,10 +238,27 @@ impl World {
             let endpoint = world.endpoints[0];
             world.outages.push((endpoint, from, from + 8_000));
         }
+        if [Faults::All, Faults::Holds].contains(&faults) {
+            world.plan_holds();
+        }
         for node in 0..NODES {
             world.schedule(0, Happening::Start(node));
         }
         world
+    }
+
+    /// Each directory is held and released now and then, and released in the end.
+    fn plan_holds(&mut self) {
+        for directory in 0..DIRECTORIES {
+            let mut at_ms = self.random.ms(0, 6_000);
+            let mut is_held = true;
+            while at_ms < FAULTS_UNTIL_MS {
+                self.schedule(at_ms, Happening::Hold(directory, is_held));
+                is_held = !is_held;
+                at_ms += self.random.ms(50, 5_000);
+            }
+            self.schedule(FAULTS_UNTIL_MS, Happening::Hold(directory, false));
+        }
     }
 
     /// A log of four directories, whose rows become visible late and out of order.
@@ -226,13 +268,13 @@ impl World {
         for _ in 0..self.random.ms(30, 90) {
             position += self.random.ms(1, 4);
             drawn_ms += self.random.ms(0, 240);
-            let number = self.random.below(4);
+            let number = self.random.below(DIRECTORIES);
             let kind = Kind::SEQUENCED[usize::try_from(self.random.below(10)).unwrap()];
             let resource = |tag: u64, of: u64| {
                 ResourceId::from(Uuid::from_u128(u128::from(number * 1_000 + tag * 100 + of)))
             };
             let (user, group) = (self.random.below(3), self.random.below(2));
-            let directory_id = DirectoryId::from(Uuid::from_u128(u128::from(number)));
+            let (directory_id, shard) = directory(number);
             let is_of = |kinds: &[Kind]| kinds.contains(&kind);
             let has_user = !is_of(&[Activated, Deleted, GroupCreated, GroupUpdated, GroupDeleted]);
             let has_group = !is_of(&[Activated, Deleted, UserCreated, UserUpdated, UserDeleted]);
@@ -257,7 +299,7 @@ impl World {
             };
             self.rows.push(Row {
                 offer: Arc::new(offer),
-                shard: i16::try_from(number).unwrap() % SHARDS_USED,
+                shard,
                 kind,
                 drawn_ms,
                 visible_ms: drawn_ms + late_ms,
@@ -340,20 +382,32 @@ impl World {
                 }
                 self.step(node, input)
             }
-            Happening::Load(node, life, abort, id) if self.is_alive(node, life) => {
-                if self.aborts(node, id.shard) == abort {
-                    let place = self.load(id);
-                    self.report(node, life, Input::Recovered(id, place));
+            Happening::Load(node, life, abort, id, source) if self.is_alive(node, life) => {
+                if self.aborts(node, id.shard) == abort
+                    && let Some(place) = self.load(id, source)
+                {
+                    self.report(node, life, Input::Recovered(id, source, place));
                 }
                 Ok(())
             }
-            Happening::Page(node, life, id, after, end) if self.is_alive(node, life) => {
+            Happening::Page(node, life, id, stretch) if self.is_alive(node, life) => {
                 let input = if self.fault(20) {
-                    Input::ReadFailed(id)
+                    Input::ReadFailed(id, stretch.source)
                 } else {
-                    Input::Page(id, self.page(id, after, end))
+                    Input::Page(id, stretch.source, self.page(id, &stretch))
                 };
                 self.report(node, life, input);
+                Ok(())
+            }
+            Happening::Look(node, life) if self.is_alive(node, life) => self.look(node, life),
+            Happening::Hold(number, is_held) => {
+                let (id, shard) = directory(number);
+                let held = self.database.held.entry(shard).or_default();
+                if is_held {
+                    held.insert(id);
+                } else {
+                    held.remove(&id);
+                }
                 Ok(())
             }
             Happening::Arrive(node, life, abort, id, position) => {
@@ -379,6 +433,7 @@ impl World {
             | Happening::Report(..)
             | Happening::Load(..)
             | Happening::Page(..)
+            | Happening::Look(..)
             | Happening::GiveBack(..)
             | Happening::Endpoints(..) => Ok(()),
         }
@@ -399,9 +454,28 @@ impl World {
             ..Node::default()
         };
         let all = self.endpoints.len();
+        self.schedule(0, Happening::Look(node, life));
         self.schedule(0, Happening::Endpoints(node, life, all));
         self.schedule(1, Happening::Keep(node, life));
         self.schedule(2, Happening::Tick(node, life));
+    }
+
+    /// A node looks what is held.
+    fn look(&mut self, node: usize, life: u64) -> Checked {
+        let paused_ms = self.nodes[node].paused_until_ms - self.now_ms;
+        let again_ms = self.random.ms(100, 1_500);
+        self.schedule(again_ms.max(paused_ms), Happening::Look(node, life));
+        if paused_ms > 0 {
+            return Ok(());
+        }
+        let held = self.database.held.clone();
+        let told = if self.flaw == Some(Flaw::Hold) {
+            Held::new()
+        } else {
+            held.clone()
+        };
+        self.nodes[node].holds = held;
+        self.step(node, Input::Held(told))
     }
 
     fn tick(&mut self, node: usize, life: u64) -> Checked {
@@ -496,10 +570,31 @@ impl World {
         self.schedule(at_ms - self.now_ms, Happening::Report(node, life, input));
     }
 
-    fn load(&self, id: StreamId) -> Place {
-        let cursor = self.database.cursors[&(id.endpoint, id.shard)];
+    /// The directories of a shard that are split off for an endpoint.
+    fn lagging(&self, id: StreamId) -> Vec<DirectoryId> {
+        let lagging = self.database.lagging.keys();
+        lagging
+            .filter(|(endpoint, _)| *endpoint == id.endpoint)
+            .map(|(_, directory_id)| *directory_id)
+            .filter(|directory_id| {
+                (0..DIRECTORIES).any(|number| directory(number) == (*directory_id, id.shard))
+            })
+            .collect()
+    }
+
+    fn load(&self, id: StreamId, source: Source) -> Option<Place> {
+        let lagging = self.lagging(id);
+        let cursor = match source {
+            Source::Shard => self.database.cursors[&(id.endpoint, id.shard)],
+            Source::Directory(of) => *self.database.lagging.get(&(id.endpoint, of))?,
+        };
         let of_stream = |(endpoint, position): &(EndpointId, i64)| {
-            *endpoint == id.endpoint && self.row(*position).shard == id.shard
+            let row = self.row(*position);
+            let is_of_source = match source {
+                Source::Shard => !lagging.contains(&row.offer.directory_id),
+                Source::Directory(of) => row.offer.directory_id == of,
+            };
+            *endpoint == id.endpoint && row.shard == id.shard && is_of_source
         };
         let exceptions: Vec<_> = self
             .database
@@ -510,20 +605,24 @@ impl World {
             })
             .map(|((_, position), row)| (row.clone(), self.offer(*position)))
             .collect();
+        let of_shard = |(endpoint, position): &(EndpointId, i64)| {
+            *endpoint == id.endpoint && self.row(*position).shard == id.shard
+        };
         let done_ahead = self
             .database
             .deliveries
             .iter()
-            .filter(|(key, state)| of_stream(key) && key.1 > cursor && **state != "retrying")
+            .filter(|(key, state)| of_shard(key) && key.1 > cursor && **state != "retrying")
             .map(|((_, position), _)| *position)
-            .filter(|position| exceptions.iter().all(|(row, _)| row.position != *position))
-            .collect();
-        Place {
+            .filter(|position| exceptions.iter().all(|(row, _)| row.position != *position));
+        let is_shard = source == Source::Shard;
+        Some(Place {
             cursor,
-            exceptions,
             orphans: Vec::new(),
-            done_ahead,
-        }
+            done_ahead: done_ahead.filter(|_| is_shard).collect(),
+            exceptions,
+            lagging: if is_shard { lagging } else { Vec::new() },
+        })
     }
 
     fn offer(&self, position: i64) -> Arc<Offer> {
@@ -543,20 +642,34 @@ impl World {
         })
     }
 
-    fn page(&self, id: StreamId, after: i64, end: i64) -> Page {
+    fn page(&self, id: StreamId, stretch: &Stretch) -> Page {
+        let is_of_source = |row: &&Row| match stretch.source {
+            Source::Shard => row.shard == id.shard,
+            Source::Directory(of) => row.offer.directory_id == of,
+        };
+        let is_offered = |row: &&Row| {
+            let key = (id.endpoint, row.offer.position);
+            let has_ended = self.database.deliveries.get(&key);
+            let has_ended = has_ended.is_some_and(|state| *state != "retrying");
+            match stretch.source {
+                Source::Shard => !stretch.without.contains(&row.offer.directory_id),
+                Source::Directory(_) => !has_ended,
+            }
+        };
         let rows: Vec<&Row> = self
             .rows
             .iter()
-            .filter(|row| row.shard == id.shard && row.visible_ms <= self.now_ms)
-            .filter(|row| row.offer.position > after && row.offer.position <= end)
+            .filter(|row| is_of_source(row) && row.visible_ms <= self.now_ms)
+            .filter(|row| row.offer.position > stretch.after && row.offer.position <= stretch.up_to)
             .take(PAGE_ROWS)
             .collect();
         Page {
             last_row: rows.last().map(|row| row.offer.position),
-            read_to: (rows.len() < PAGE_ROWS).then_some(end),
+            read_to: (rows.len() < PAGE_ROWS).then_some(stretch.up_to),
             offers: rows
                 .into_iter()
                 .filter(|row| self.passes(id.endpoint, row))
+                .filter(is_offered)
                 .map(|row| self.offer(row.offer.position))
                 .collect(),
         }
@@ -581,12 +694,12 @@ impl World {
             delay_ms += self.random.ms(1, 3_000);
         }
         match action {
-            Action::Recover(id) => {
+            Action::Recover(id, source) => {
                 let abort = self.aborts(node, id.shard);
-                self.schedule(delay_ms, Happening::Load(node, life, abort, id));
+                self.schedule(delay_ms, Happening::Load(node, life, abort, id, source));
             }
-            Action::Read(id, after, end) => {
-                self.schedule(delay_ms, Happening::Page(node, life, id, after, end));
+            Action::Read(id, stretch) => {
+                self.schedule(delay_ms, Happening::Page(node, life, id, stretch));
             }
             Action::Send(id, sending) => {
                 let (position, now_ms) = (sending.offer.position, self.now_ms);
@@ -595,6 +708,10 @@ impl World {
                 let is_ours = held.is_some_and(|held| held.1 == lease.1);
                 if !is_ours || lease.2 - now_ms < SEND_MARGIN_MS {
                     return Err(format!("{position} was sent without a lease"));
+                }
+                let held = self.nodes[node].holds.get(&id.shard);
+                if held.is_some_and(|held| held.contains(&sending.offer.directory_id)) {
+                    return Err(format!("{position} was sent while it was held"));
                 }
                 let seen = self.seen.entry((id.endpoint, position)).or_default();
                 if seen.sent == 0 {
@@ -753,10 +870,22 @@ impl World {
             .cursor
             .map_or(*cursor, |position| position.max(*cursor));
         let cursor = *cursor;
+        self.splits += batch.lagging.len();
+        for (directory_id, position) in &batch.lagging {
+            if self.flaw != Some(Flaw::Split) {
+                let places = &mut self.database.lagging;
+                let place = places.entry((endpoint, *directory_id)).or_default();
+                *place = (*place).max(*position);
+            }
+        }
+        for directory_id in &batch.rejoined {
+            self.database.lagging.remove(&(endpoint, *directory_id));
+        }
         let unfinished = self.rows.iter().find(|row| {
             let key = (endpoint, row.offer.position);
+            let place = (endpoint, row.offer.directory_id);
             row.shard == shard
-                && row.offer.position <= cursor
+                && row.offer.position <= *self.database.lagging.get(&place).unwrap_or(&cursor)
                 && row.drawn_ms <= self.now_ms
                 && self.passes(endpoint, row)
                 && !matches!(
@@ -785,6 +914,7 @@ impl World {
 
     fn is_drained(&self) -> bool {
         self.unfinished().next().is_none()
+            && (self.may_stray || self.database.lagging.is_empty())
             && self
                 .nodes
                 .iter()

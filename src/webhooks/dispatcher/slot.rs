@@ -1,0 +1,446 @@
+//! One endpoint in one shard: the shard's stream, and a stream for each directory that is split off.
+//!
+//! A directory is split off while its deliveries are held, and while so many of its events fail that
+//! others could not be read for them. One that is held and has nothing on its way *rests*: nothing is kept
+//! of it but its id, and its place is loaded again when it is released.
+//!
+//! Invariants: an event is offered to one stream only, since the shard's is offered nothing of a directory
+//! that is split off, and such a directory reads no further than the shard has; whoever holds the shard's
+//! cursor in a record has the place of every directory that is split off in the same record, or written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use super::messages::{Page, Source, Stretch};
+use crate::ids::DirectoryId;
+use crate::webhooks::stream::{Attempted, Batch, Place, Sending, Stream};
+
+/// How many directories of a slot that are split off are read at once.
+const READS_MAX: usize = 4;
+
+/// One endpoint's streams in one shard, or their absence.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) visit: u64,
+    /// `None` until its place is loaded.
+    live: Option<Live>,
+}
+
+#[derive(Debug)]
+struct Live {
+    shard: Stream,
+    /// What the page under way leaves out, while there is one.
+    reading: Option<Arc<BTreeSet<DirectoryId>>>,
+    laggards: BTreeMap<DirectoryId, Laggard>,
+    /// Directories that are back, which is yet to be written down.
+    rejoined: BTreeSet<DirectoryId>,
+    /// Whether the last event sent was one of a directory that is split off.
+    was_laggard: bool,
+    /// The directories that sent and read last.
+    last_sent: Option<DirectoryId>,
+    last_read: Option<DirectoryId>,
+}
+
+/// A directory that is split off.
+#[derive(Debug)]
+struct Laggard {
+    is_held: bool,
+    state: LaggardState,
+}
+
+#[derive(Debug)]
+enum LaggardState {
+    /// Held, with nothing to do.
+    Resting,
+    /// Its place is being loaded.
+    Recovering,
+    Awake {
+        stream: Box<Stream>,
+        is_reading: bool,
+    },
+}
+
+impl Slot {
+    /// A slot whose place is yet to be loaded.
+    pub(super) fn recovering(visit: u64) -> Self {
+        Self { visit, live: None }
+    }
+
+    /// Takes in the place of the shard or a directory. Returns the directories whose places are to be
+    /// loaded too.
+    pub(super) fn recovered(
+        &mut self,
+        source: Source,
+        place: Place,
+        held: &BTreeSet<DirectoryId>,
+        now_ms: i64,
+    ) -> Vec<DirectoryId> {
+        match (&mut self.live, source) {
+            (None, Source::Shard) => {
+                let live = self.live.insert(Live::new(place, now_ms));
+                live.hold(held, now_ms)
+            }
+            (Some(live), Source::Directory(id)) => {
+                if let Some(laggard) = live.laggards.get_mut(&id)
+                    && matches!(laggard.state, LaggardState::Recovering)
+                {
+                    laggard.state = LaggardState::awake(Stream::new(place, now_ms));
+                }
+                Vec::new()
+            }
+            (None, Source::Directory(_)) | (Some(_), Source::Shard) => Vec::new(),
+        }
+    }
+
+    /// Holds the deliveries of these directories, and of no others. Returns the directories whose places
+    /// are to be loaded for that.
+    pub(super) fn hold(&mut self, held: &BTreeSet<DirectoryId>, now_ms: i64) -> Vec<DirectoryId> {
+        let live = self.live.as_mut();
+        live.map_or_else(Vec::new, |live| live.hold(held, now_ms))
+    }
+
+    /// The streams that are in memory.
+    pub(super) fn streams(&self) -> impl Iterator<Item = &Stream> {
+        self.live.iter().flat_map(|live| {
+            let laggards = live.laggards.values().filter_map(Laggard::stream);
+            std::iter::once(&live.shard).chain(laggards)
+        })
+    }
+
+    fn streams_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.live.iter_mut().flat_map(|live| {
+            let laggards = live.laggards.values_mut().filter_map(Laggard::stream_mut);
+            std::iter::once(&mut live.shard).chain(laggards)
+        })
+    }
+
+    /// When something is due that is not held.
+    pub(super) fn next_due_ms(&self) -> Option<i64> {
+        let live = self.live.as_ref()?;
+        let laggards = live.laggards.values().filter(|laggard| !laggard.is_held);
+        std::iter::once(&live.shard)
+            .chain(laggards.filter_map(Laggard::stream))
+            .filter_map(Stream::next_due_ms)
+            .min()
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.streams().map(Stream::in_flight).sum()
+    }
+
+    pub(super) fn unrecorded(&self) -> usize {
+        self.streams().map(Stream::unrecorded).sum()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.streams().all(Stream::is_settled)
+    }
+
+    /// What to send next: by turns an event of the shard and one of a directory that is split off.
+    pub(super) fn next(&mut self, now_ms: i64, is_probe: bool) -> Option<Sending> {
+        let live = self.live.as_mut()?;
+        let sending = if live.was_laggard {
+            None
+        } else {
+            live.next_of_laggards(now_ms, is_probe)
+        };
+        live.was_laggard = sending.is_some();
+        if sending.is_some() {
+            return sending;
+        }
+        let sending = live.shard.next(now_ms, is_probe);
+        if sending.is_some() {
+            return sending;
+        }
+        let sending = live.next_of_laggards(now_ms, is_probe);
+        live.was_laggard = sending.is_some();
+        sending
+    }
+
+    /// What to read now; the shard has rows up to `newest`.
+    pub(super) fn reads(&mut self, newest: i64, is_probing: bool) -> Vec<Stretch> {
+        self.live
+            .as_mut()
+            .map_or_else(Vec::new, |live| live.reads(newest, is_probing))
+    }
+
+    /// Takes in a page that was asked for.
+    pub(super) fn take(&mut self, source: Source, page: Page) {
+        let Some(live) = &mut self.live else { return };
+        match source {
+            Source::Shard => live.take(page),
+            Source::Directory(id) => {
+                if let Some(stream) = live.end_reading(id) {
+                    stream.take(page.offers, page.last_row, page.read_to);
+                }
+            }
+        }
+    }
+
+    /// A page that was asked for could not be read.
+    pub(super) fn read_failed(&mut self, source: Source) {
+        let Some(live) = &mut self.live else { return };
+        match source {
+            Source::Shard => live.reading = None,
+            Source::Directory(id) => {
+                live.end_reading(id);
+            }
+        }
+    }
+
+    /// A request has ended; tells whether it was one of this slot.
+    pub(super) fn ended(
+        &mut self,
+        position: i64,
+        attempted: Attempted,
+        is_counted: bool,
+        now_ms: i64,
+    ) -> bool {
+        let stream = self
+            .streams_mut()
+            .find(|stream| stream.is_in_flight(position));
+        let is_ours = stream.is_some();
+        if let Some(stream) = stream {
+            stream.ended(position, attempted, is_counted, now_ms);
+        }
+        is_ours
+    }
+
+    /// The endpoint as a whole was down since then.
+    pub(super) fn forgive(&mut self, since_ms: i64, now_ms: i64) {
+        for stream in self.streams_mut() {
+            stream.forgive(since_ms, now_ms);
+        }
+    }
+
+    /// Splits off, lets rest and takes back what is to be. No record of the shard is under way.
+    pub(super) fn arrange(&mut self, now_ms: i64) {
+        if let Some(live) = &mut self.live {
+            live.arrange(now_ms);
+        }
+    }
+
+    /// What is to be written down now.
+    pub(super) fn batch(&mut self, now_ms: i64) -> Option<Batch> {
+        let live = self.live.as_mut()?;
+        let mut batch = live.shard.batch(now_ms).unwrap_or_default();
+        for (id, laggard) in &mut live.laggards {
+            let stream = laggard.stream_mut();
+            if let Some(part) = stream.and_then(|stream| stream.batch(now_ms)) {
+                batch.join(*id, part);
+            }
+        }
+        batch.rejoined = std::mem::take(&mut live.rejoined).into_iter().collect();
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// The record under way is durable.
+    pub(super) fn recorded(&mut self, now_ms: i64) {
+        for stream in self.streams_mut() {
+            stream.recorded(now_ms);
+        }
+    }
+
+    /// The record under way was not written; what was in it will be part of the next one.
+    pub(super) fn not_recorded(&mut self) {
+        for stream in self.streams_mut() {
+            stream.not_recorded();
+        }
+    }
+}
+
+impl Live {
+    fn new(mut place: Place, now_ms: i64) -> Self {
+        let resting = || Laggard {
+            is_held: true,
+            state: LaggardState::Resting,
+        };
+        let split_off = std::mem::take(&mut place.lagging).into_iter();
+        Self {
+            shard: Stream::new(place, now_ms),
+            reading: None,
+            laggards: split_off.map(|id| (id, resting())).collect(),
+            rejoined: BTreeSet::new(),
+            was_laggard: false,
+            last_sent: None,
+            last_read: None,
+        }
+    }
+
+    fn hold(&mut self, held: &BTreeSet<DirectoryId>, now_ms: i64) -> Vec<DirectoryId> {
+        for id in held {
+            if !self.laggards.contains_key(id) {
+                self.split_off(*id, now_ms);
+            }
+        }
+        let mut recover = Vec::new();
+        for (id, laggard) in &mut self.laggards {
+            laggard.is_held = held.contains(id);
+            if !laggard.is_held && matches!(laggard.state, LaggardState::Resting) {
+                laggard.state = LaggardState::Recovering;
+                recover.push(*id);
+            }
+        }
+        recover
+    }
+
+    fn split_off(&mut self, id: DirectoryId, now_ms: i64) {
+        // If its former row is still there, it stays, and its position moves on.
+        self.rejoined.remove(&id);
+        let laggard = Laggard {
+            is_held: false,
+            state: LaggardState::awake(self.shard.split_off(id, now_ms)),
+        };
+        self.laggards.insert(id, laggard);
+    }
+
+    fn arrange(&mut self, now_ms: i64) {
+        if let Some(id) = self.shard.crowding() {
+            self.split_off(id, now_ms);
+        }
+        for laggard in self.laggards.values_mut() {
+            if laggard.is_held
+                && laggard.is_idle()
+                && laggard.stream().is_some_and(Stream::is_at_rest)
+            {
+                laggard.state = LaggardState::Resting;
+            }
+        }
+        let shard = &self.shard;
+        let back = self.laggards.extract_if(.., |_, laggard| {
+            let is_back = |stream: &Stream| stream.is_back_at(shard);
+            !laggard.is_held && laggard.is_idle() && laggard.stream().is_some_and(is_back)
+        });
+        let back: Vec<(DirectoryId, Laggard)> = back.collect();
+        for (id, laggard) in back {
+            if let LaggardState::Awake { stream, .. } = laggard.state {
+                self.shard.absorb(*stream);
+                self.rejoined.insert(id);
+            }
+        }
+    }
+
+    fn take(&mut self, mut page: Page) {
+        let Some(without) = self.reading.take() else {
+            return;
+        };
+        // A directory that has rejoined since is missing in the page: it is to be read again.
+        if without.iter().all(|id| self.laggards.contains_key(id)) {
+            let laggards = &self.laggards;
+            page.offers
+                .retain(|offer| !laggards.contains_key(&offer.directory_id));
+            self.shard.take(page.offers, page.last_row, page.read_to);
+        }
+    }
+
+    fn end_reading(&mut self, id: DirectoryId) -> Option<&mut Stream> {
+        match &mut self.laggards.get_mut(&id)?.state {
+            LaggardState::Resting | LaggardState::Recovering => None,
+            LaggardState::Awake { stream, is_reading } => {
+                *is_reading = false;
+                Some(stream)
+            }
+        }
+    }
+
+    fn next_of_laggards(&mut self, now_ms: i64, is_probe: bool) -> Option<Sending> {
+        for id in self.in_turn(self.last_sent) {
+            let laggard = self.laggards.get_mut(&id);
+            let stream = laggard.and_then(Laggard::stream_mut);
+            if let Some(sending) = stream.and_then(|stream| stream.next(now_ms, is_probe)) {
+                self.last_sent = Some(id);
+                return Some(sending);
+            }
+        }
+        None
+    }
+
+    fn reads(&mut self, newest: i64, is_probing: bool) -> Vec<Stretch> {
+        let mut stretches = Vec::new();
+        if self.reading.is_none()
+            && let Some(after) = self.shard.wants(newest, is_probing)
+        {
+            let without = Arc::new(self.laggards.keys().copied().collect());
+            self.reading = Some(Arc::clone(&without));
+            stretches.push(Stretch {
+                source: Source::Shard,
+                after,
+                up_to: newest,
+                without,
+            });
+        }
+        let laggards = self.laggards.values();
+        let mut reads = laggards.filter(|laggard| !laggard.is_idle()).count();
+        let up_to = self.shard.scan();
+        for id in self.in_turn(self.last_read) {
+            if reads >= READS_MAX {
+                break;
+            }
+            if let Some(laggard) = self.laggards.get_mut(&id)
+                && let LaggardState::Awake { stream, is_reading } = &mut laggard.state
+                && !*is_reading
+                && let Some(after) = stream.wants(up_to, is_probing)
+            {
+                *is_reading = true;
+                reads += 1;
+                self.last_read = Some(id);
+                stretches.push(Stretch {
+                    source: Source::Directory(id),
+                    after,
+                    up_to,
+                    without: Arc::default(),
+                });
+            }
+        }
+        stretches
+    }
+
+    /// The directories that are split off and neither held nor being loaded, those after `last` first.
+    fn in_turn(&self, last: Option<DirectoryId>) -> Vec<DirectoryId> {
+        let after = last.map_or(Unbounded, Excluded);
+        let first = self.laggards.range((after, Unbounded));
+        let rest = last.map(|id| self.laggards.range(..=id));
+        first
+            .chain(rest.into_iter().flatten())
+            .filter(|(_, laggard)| !laggard.is_held && laggard.stream().is_some())
+            .map(|(id, _)| *id)
+            .collect()
+    }
+}
+
+impl Laggard {
+    fn stream(&self) -> Option<&Stream> {
+        match &self.state {
+            LaggardState::Resting | LaggardState::Recovering => None,
+            LaggardState::Awake { stream, .. } => Some(stream),
+        }
+    }
+
+    fn stream_mut(&mut self) -> Option<&mut Stream> {
+        match &mut self.state {
+            LaggardState::Resting | LaggardState::Recovering => None,
+            LaggardState::Awake { stream, .. } => Some(stream),
+        }
+    }
+
+    /// Whether nothing is being read for it.
+    fn is_idle(&self) -> bool {
+        !matches!(
+            self.state,
+            LaggardState::Awake {
+                is_reading: true,
+                ..
+            }
+        )
+    }
+}
+
+impl LaggardState {
+    fn awake(stream: Stream) -> Self {
+        Self::Awake {
+            stream: Box::new(stream),
+            is_reading: false,
+        }
+    }
+}
