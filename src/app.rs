@@ -236,7 +236,7 @@ pub fn context(
         limits: Arc::new(Limits::new(&config.limits)),
         directories: config.directories,
         requests: config.requests,
-        audit: config.audit,
+        audit: config.audit.clone(),
         activity: Arc::new(Activity::default()),
     }
 }
@@ -261,6 +261,11 @@ fn start_workers(config: &Config, running: &Running, generation: u32) -> anyhow:
         running
             .tasks
             .spawn(jobs::run_schedules(context.clone(), running.stop.clone()));
+        running.tasks.spawn(jobs::audit::seal(
+            context.clone(),
+            config.audit_heads_file(),
+            running.stop.clone(),
+        ));
     }
     running
         .tasks

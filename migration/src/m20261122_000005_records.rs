@@ -20,6 +20,9 @@ impl MigrationTrait for Migration {
             audit_entries(),
             audit_waiting(),
             audit_seals(),
+            audit_chains(),
+            audit_anchors(),
+            audit_cursors(),
             scim_requests(),
             scim_request_subjects(manager),
         ] {
@@ -29,11 +32,17 @@ impl MigrationTrait for Migration {
             .create_index(index("audit_seals", &["entry_id"]).unique().take())
             .await?;
         for plain in [
-            index("audit_entries", &["organization_id", "id"]),
-            index("audit_entries", &["directory_id", "id"]),
+            index("audit_entries", &["created_at", "id"]),
+            index("audit_entries", &["organization_id", "created_at", "id"]),
+            index("audit_entries", &["directory_id", "created_at", "id"]),
+            index("audit_entries", &["actor", "created_at", "id"]),
         ] {
             manager.create_index(plain).await?;
         }
+        // Most entries are providers' writes, which are found by their times as fast.
+        let mut acts = index("audit_entries", &["action", "created_at", "id"]);
+        acts.and_where(Expr::col("action").ne("scim.write"));
+        manager.create_index(acts).await?;
         Ok(())
     }
 
@@ -41,6 +50,9 @@ impl MigrationTrait for Migration {
         for table in [
             "scim_request_subjects",
             "scim_requests",
+            "audit_cursors",
+            "audit_anchors",
+            "audit_chains",
             "audit_seals",
             "audit_waiting",
             "audit_entries",
@@ -87,6 +99,37 @@ fn audit_seals() -> TableCreateStatement {
         .col(uuid("entry_id"))
         .col(binary("digest"))
         .primary_key(&mut primary_key(&["organization_id", "number"]))
+        .take()
+}
+
+/// The last number and digest of each chain, from which it grows.
+fn audit_chains() -> TableCreateStatement {
+    Table::create()
+        .table("audit_chains")
+        .col(pk_uuid("organization_id"))
+        .col(big_integer("number"))
+        .col(binary("digest"))
+        .take()
+}
+
+/// The last number and digest that retention has removed from the front of a chain, and a code that only
+/// the server can make.
+fn audit_anchors() -> TableCreateStatement {
+    Table::create()
+        .table("audit_anchors")
+        .col(pk_uuid("organization_id"))
+        .col(big_integer("number"))
+        .col(binary("digest"))
+        .col(binary("code"))
+        .take()
+}
+
+/// Up to where each shard of the event log is in the audit trail: the position of a row that was read.
+fn audit_cursors() -> TableCreateStatement {
+    Table::create()
+        .table("audit_cursors")
+        .col(small_integer("shard").primary_key())
+        .col(big_integer("position"))
         .take()
 }
 

@@ -8,6 +8,7 @@
 //! it is made.
 
 pub mod api_keys;
+pub mod audit;
 mod caller;
 pub mod directories;
 pub mod directory_states;

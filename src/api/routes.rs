@@ -11,8 +11,8 @@ use super::directory_states::VERBS;
 use super::endpoints::Events;
 use super::tokens::{CreateToken, RotateToken};
 use super::{
-    Problem, api_keys, directories, directory_states, endpoints, idempotency, organizations, read,
-    tokens,
+    Problem, api_keys, audit, directories, directory_states, endpoints, idempotency, organizations,
+    read, tokens,
 };
 use crate::web::front::Refused;
 
@@ -34,6 +34,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .service(
             scope("/admin/v1")
                 .service(endpoint("/api_keys").route(post().to(create_api_key)))
+                .service(endpoint("/audit_entries").route(get().to(list_audit_entries)))
                 .service(
                     endpoint("/organizations/{id}/restore").route(post().to(restore_organization)),
                 )
@@ -147,6 +148,12 @@ async fn create_api_key(caller: Caller, request: HttpRequest, payload: Payload) 
     let body: CreateApiKey = read::body(&caller.context, &request, payload).await?;
     let view = api_keys::create(&caller, body.name).await?;
     Ok(HttpResponse::Created().json(view))
+}
+
+async fn list_audit_entries(caller: Caller, request: HttpRequest) -> Answer {
+    let search = read::query(request.query_string())?;
+    let view = audit::list(&caller, search).await?;
+    Ok(HttpResponse::Ok().json(view))
 }
 
 async fn create_directory(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {

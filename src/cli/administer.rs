@@ -6,13 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use url::form_urlencoded;
 
 use super::arguments::Where;
 use super::print_line;
 use crate::api::endpoints::Events;
 use crate::api::{
-    self, Caller, Problem, api_keys, directories, directory_states, endpoints, organizations,
-    tokens,
+    self, Caller, Problem, api_keys, audit, directories, directory_states, endpoints,
+    organizations, tokens,
 };
 use crate::app;
 use crate::clock::{Clock, SystemClock};
@@ -66,6 +67,15 @@ impl Request {
             method: Method::Get,
             ..Self::new(path, Value::Null, place)
         }
+    }
+
+    /// A `GET` of `path` with the fields of `query`, which are texts and numbers.
+    pub(super) fn search(path: &str, query: &Value, place: Where) -> Self {
+        let mut pairs = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in query.as_object().into_iter().flatten() {
+            pairs.append_pair(name, &text(value));
+        }
+        Self::get(&format!("{path}?{}", pairs.finish()), place)
     }
 
     /// A `DELETE` of `path`, which may have a query.
@@ -150,6 +160,9 @@ async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
     let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     match (request.method, segments.as_slice()) {
+        (Method::Get, ["admin", "v1", "audit_entries"]) => {
+            audit::list(caller, api::query(query)?).await
+        }
         (Method::Post, ["organizations"]) => organizations::create(caller, read(body)?).await,
         (Method::Post, ["admin", "v1", "api_keys"]) => {
             let name = body.get("name").and_then(Value::as_str).unwrap_or("");
@@ -194,6 +207,13 @@ async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
     }
 }
 
+/// Text without quotation marks, anything else as JSON.
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
     serde_json::from_value(body).map_err(|error| {
         Problem::new(
@@ -225,10 +245,7 @@ fn print_fields(view: &Value) -> anyhow::Result<()> {
     };
     let width = fields.keys().map(String::len).max().unwrap_or(0);
     for (name, value) in fields {
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
-        print_line(&format!("{name:width$}  {text}"))?;
+        print_line(&format!("{name:width$}  {}", text(value)))?;
     }
     Ok(())
 }

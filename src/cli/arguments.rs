@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::administer::Request;
+use super::audit::AuditVerb;
 use crate::simulate::Dialect;
 
 /// A self-hosted directory-sync broker: SCIM 2.0 in, signed and ordered webhooks out.
@@ -49,6 +50,9 @@ pub(super) enum Verb {
     /// Webhook endpoints
     #[command(subcommand)]
     Endpoint(EndpointVerb),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(AuditVerb),
 }
 
 #[derive(Debug, Default, Args)]

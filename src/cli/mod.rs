@@ -6,6 +6,7 @@
 
 mod administer;
 mod arguments;
+mod audit;
 mod serve;
 
 use std::io::Write as _;
@@ -59,6 +60,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         Verb::Directory(verb) => administer::run(file, verb.into_request()).await,
         Verb::Token(verb) => administer::run(file, verb.into_request()).await,
         Verb::Endpoint(verb) => administer::run(file, verb.into_request()).await,
+        Verb::Audit(verb) => audit::run(file, verb).await,
     }
 }
 

@@ -30,6 +30,7 @@ use crate::telemetry;
 
 const DATABASE_FILE: &str = "rollcall.sqlite3";
 const MASTER_KEY_FILE: &str = "master.key";
+const AUDIT_HEADS_FILE: &str = "audit-heads.jsonl";
 const BODY_BYTES_MIN: usize = 1024;
 const BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// What a semaphore can count, and 32 bits.
@@ -156,12 +157,15 @@ pub struct Requests {
 }
 
 /// Settings for the audit trail.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Audit {
     /// How long entries are kept.
     #[serde(deserialize_with = "read::span")]
     pub retention: Span,
+    /// The file for signed heads, if not in `data_dir`; see [`Config::audit_heads_file`].
+    #[serde(deserialize_with = "read::optional_path")]
+    pub heads_file: Option<PathBuf>,
 }
 
 /// Settings for logs.
@@ -281,6 +285,14 @@ impl Config {
         self.master_key_file
             .clone()
             .unwrap_or_else(|| self.data_dir.join(MASTER_KEY_FILE))
+    }
+
+    /// The file for the signed heads of the audit trail: as set, or in the data directory.
+    pub fn audit_heads_file(&self) -> PathBuf {
+        self.audit
+            .heads_file
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join(AUDIT_HEADS_FILE))
     }
 
     fn validate_public_url(&self) -> Result<(), Invalid> {

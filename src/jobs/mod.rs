@@ -4,6 +4,7 @@
 //! their row on, so that each run happens on one node; jobs of a node (writing down what it remembers)
 //! run on each.
 
+pub mod audit;
 pub mod schedule;
 
 use std::time::Duration;
@@ -59,6 +60,7 @@ pub async fn run_schedules(context: Context, stop: CancellationToken) {
                 schedule::Job::RemoveDeleted => remove_deleted(&context.store, &stop).await,
                 schedule::Job::ForgetNodes => schedule::forget_nodes(&context.store).await,
                 schedule::Job::ForgetAnswers => forget_answers(&context, &stop).await,
+                schedule::Job::ForgetAudit => audit::forget(&context, &stop).await,
             }
         }
     }

@@ -23,15 +23,18 @@ pub enum Job {
     ForgetNodes,
     /// Forget the answers to requests that had an idempotency key.
     ForgetAnswers,
+    /// Forget audit entries after their time.
+    ForgetAudit,
 }
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::EndDeletions,
         Self::RemoveDeleted,
         Self::ForgetNodes,
         Self::ForgetAnswers,
+        Self::ForgetAudit,
     ];
 
     /// The name of its row.
@@ -41,6 +44,7 @@ impl Job {
             Self::RemoveDeleted => "directories.remove_deleted",
             Self::ForgetNodes => "nodes.forget",
             Self::ForgetAnswers => "idempotency_keys.forget",
+            Self::ForgetAudit => "audit.forget",
         }
     }
 
@@ -51,6 +55,7 @@ impl Job {
             Self::RemoveDeleted => "0 * * * * *",
             Self::ForgetNodes => "0 17 * * * *",
             Self::ForgetAnswers => "0 47 * * * *",
+            Self::ForgetAudit => "0 29 * * * *",
         }
     }
 

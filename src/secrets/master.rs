@@ -91,6 +91,11 @@ impl MasterKey {
         sealed::open(&self.0, purpose, aad, sealed)
     }
 
+    /// A key for one purpose that is not sealing.
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        sealed::derive(&self.0, purpose)
+    }
+
     /// A value to store with a new database, for [`MasterKey::verify_check_value`].
     pub fn check_value(&self) -> Vec<u8> {
         self.seal(CHECK_PURPOSE, "", CHECK_TEXT)

@@ -2,7 +2,7 @@
 //!
 //! Cast: a [`Token`] is what a caller presents (a SCIM token or an API key) and is stored only as
 //! its [`Digest`]; a [`WebhookSecret`] signs what we send and is stored sealed; the [`MasterKey`]
-//! seals it and lives outside the database.
+//! seals it and lives outside the database; a [`Signer`] signs what anybody may check.
 //!
 //! Invariants: nothing here prints its content (`Debug` is redacted, there is no `Display` and no
 //! `Serialize`), secret text is wiped from memory on drop, and secrets are compared in constant
@@ -10,9 +10,11 @@
 
 mod master;
 mod sealed;
+mod signer;
 mod token;
 
 pub use master::MasterKey;
+pub use signer::Signer;
 pub use token::{Digest, Token, TokenKind};
 
 use std::fmt;

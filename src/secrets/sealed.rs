@@ -66,6 +66,10 @@ fn context(purpose: &str, aad: &str, version: u8) -> String {
 }
 
 fn cipher(master: &[u8; 32], purpose: &str) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new(&(*derive(master, purpose)).into())
+}
+
+pub(super) fn derive(master: &[u8; 32], purpose: &str) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0_u8; 32]);
     let info = [b"rollcall/v1/", purpose.as_bytes()];
     if Hkdf::<Sha256>::new(None, master)
@@ -75,5 +79,5 @@ fn cipher(master: &[u8; 32], purpose: &str) -> XChaCha20Poly1305 {
         // HKDF refuses more than 255 blocks of output; this is one.
         unreachable!("HKDF-SHA256 always gives 32 bytes");
     }
-    XChaCha20Poly1305::new(&(*key).into())
+    key
 }

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rollcall::storage::tables::facts;
-use sea_orm::{ActiveValue, EntityTrait};
+use sea_orm::{ActiveValue, ConnectionTrait, EntityTrait};
 use serde_json::Value;
 
 use crate::support::Database;
@@ -25,6 +25,7 @@ on_both_databases! {
     a_directory_is_configured_one_setting_at_a_time,
     directories_are_stopped_deleted_and_restored_beside_a_server_and_through_its_api,
     tokens_are_moved_from_one_to_the_next_here_and_through_the_api,
+    the_audit_trail_is_shown_and_verified,
 }
 
 /// No test waits longer than this for a process.
@@ -496,6 +497,68 @@ fn directories_are_stopped_deleted_and_restored_beside_a_server_and_through_its_
         let listed: Value = serde_json::from_str(&listed).unwrap();
         assert_eq!(listed["data"].as_array().unwrap().len(), 1);
     }
+}
+
+fn the_audit_trail_is_shown_and_verified(database: &Database) {
+    let verify = |arguments: &[&str]| {
+        let verb = ["audit", "verify"];
+        run(rollcall_on(database, &[&verb[..], arguments].concat()))
+    };
+    let mut server = Server::start(rollcall_on(database, &["serve"]));
+    let key = server.first_key();
+    for name in ["One", "Other"] {
+        succeed(rollcall_on(database, &["org", "create", "--name", name]));
+    }
+    let list = [
+        "audit",
+        "list",
+        "--action",
+        "organization.created",
+        "--json",
+    ];
+    let beside = succeed(rollcall_on(database, &list));
+    let mut through = rollcall(database.directory(), &list);
+    through.args(["--url", &server.url, "--api-key", &key]);
+    let ids = |output: &str| -> Vec<Value> {
+        let list: Value = serde_json::from_str(output).unwrap();
+        let rows = list["data"].as_array().unwrap().iter();
+        rows.map(|row| row["id"].clone()).collect()
+    };
+    assert_eq!(ids(&beside).len(), 2, "{beside}");
+    assert_eq!(ids(&beside), ids(&succeed(through)));
+    // What waits is sealed at the end at the latest, and the heads are written.
+    assert!(server.terminate().success());
+
+    let fine = verify(&[]);
+    assert!(fine.status.success(), "{}{}", fine.stdout, fine.stderr);
+    assert!(fine.stdout.contains("2 entries"), "{}", fine.stdout);
+    assert!(
+        fine.stdout.contains("signed heads agree"),
+        "{}",
+        fine.stdout
+    );
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let connection = postgres::connect(&database.url).await.unwrap();
+        for table in ["audit_entries", "audit_seals", "audit_chains"] {
+            let emptied = format!("DELETE FROM {table}");
+            connection.execute_unprepared(&emptied).await.unwrap();
+        }
+        connection.close().await.unwrap();
+    });
+    let cut = verify(&[]);
+    assert_eq!(cut.status.code(), Some(1), "{}", cut.stderr);
+    assert!(
+        cut.stdout.contains("WRONG: number 1 of org_"),
+        "{}",
+        cut.stdout
+    );
+    let shown: Value = serde_json::from_str(&verify(&["--json"]).stdout).unwrap();
+    assert!(shown["fault"].is_string(), "{shown}");
+    let nowhere = fail(rollcall_on(
+        database,
+        &["audit", "verify", "--heads", "nowhere"],
+    ));
+    assert!(nowhere.contains("nowhere"), "{nowhere}");
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 pub mod api_keys;
 pub mod attempts;
+pub mod audit_anchors;
+pub mod audit_chains;
+pub mod audit_cursors;
 pub mod audit_entries;
 pub mod audit_seals;
 pub mod audit_waiting;

@@ -110,6 +110,11 @@ impl Vendor {
         self.post("/admin/v1/api_keys", body).await
     }
 
+    /// A page of the audit trail; `query` starts after the question mark.
+    pub(crate) async fn audit_entries(&self, query: &str) -> Answer {
+        self.get(&format!("/admin/v1/audit_entries?{query}")).await
+    }
+
     pub(crate) async fn create_organization(&self, body: Value) -> Answer {
         self.post("/organizations", body).await
     }

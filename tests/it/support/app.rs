@@ -2,9 +2,12 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rollcall::app::{self, Running};
+use rollcall::audit::verify::{self, Report};
+use rollcall::audit::{Key, Sealer};
 use rollcall::clock::ManualClock;
 use rollcall::config::Config;
 use rollcall::context::Context;
@@ -130,6 +133,30 @@ impl TestApp {
     /// The server's clock.
     pub(crate) fn clock(&self) -> Arc<ManualClock> {
         Arc::clone(&self.clock)
+    }
+
+    /// What the audit trail is sealed with.
+    pub(crate) fn audit_key(&self) -> Arc<Key> {
+        Arc::new(Key::of(&self.context.master_key))
+    }
+
+    /// Seals the audit trail, as the server does every second.
+    pub(crate) async fn seal_audit_trail(&self) {
+        let mut sealer = Sealer::new(self.store().clone(), self.audit_key());
+        while sealer.step().await.unwrap() {}
+    }
+
+    /// Verifies the audit trail at the server's time.
+    pub(crate) async fn verify_audit_trail(&self, heads: Option<&Path>) -> Report {
+        let now = self.context.clock.now();
+        verify::verify(self.store(), &self.audit_key(), heads, now)
+            .await
+            .unwrap()
+    }
+
+    /// The server's time.
+    pub(crate) fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        self.context.clock.now()
     }
 
     /// Moves the server's clock on.

@@ -1,6 +1,25 @@
 //! The audit trail: who changed what, in the transaction that changed it.
 //!
-//! Entries are only ever added. They hold ids and the names of settings, never personal data or secrets.
+//! Cast: an [`Entry`] is written with the change. A [`Sealer`] gives it its place in the chain of its
+//! organization a moment later, and makes the entries about what providers write from the event log.
+//! [`Heads`] notes outside the database how far the chains are; [`verify`] recomputes them with the
+//! [`Key`], which the database does not hold; [`retention`] shortens them from the front; [`search`] reads
+//! them.
+//!
+//! Invariants: entries are only ever added, and removed only by retention; they hold ids and the names of
+//! settings, never personal data or secrets.
+
+mod chain;
+mod heads;
+mod key;
+pub mod retention;
+mod seal;
+pub mod search;
+pub mod verify;
+
+pub use heads::{Heads, HeadsError};
+pub use key::Key;
+pub use seal::Sealer;
 
 use sea_orm::{ActiveValue, DbErr, EntityTrait};
 use serde_json::Value;
@@ -9,6 +28,9 @@ use crate::actor::Actor;
 use crate::ids::{AuditEntryId, DirectoryId, OrganizationId};
 use crate::storage::WriteTx;
 use crate::storage::tables::{audit_entries, audit_waiting, directories};
+
+/// What providers do, as entries say it.
+const PROVIDER_WRITE: &str = "scim.write";
 
 /// Something that was done.
 #[derive(Clone, Debug)]
