@@ -33,7 +33,7 @@ use crate::web::connections::Connections;
 use crate::web::front::{self, Refused};
 use crate::web::peer::TrustedProxies;
 use crate::webhooks::driver;
-use crate::{api, jobs, scim};
+use crate::{api, jobs, requests, scim};
 
 /// The fact that tells a wrong master key.
 const MASTER_KEY_CHECK: &str = "master_key_check";
@@ -238,6 +238,7 @@ pub fn context(
         requests: config.requests,
         audit: config.audit.clone(),
         activity: Arc::new(Activity::default()),
+        request_log: Arc::new(requests::Queue::default()),
     }
 }
 
@@ -270,6 +271,9 @@ fn start_workers(config: &Config, running: &Running, generation: u32) -> anyhow:
     running
         .tasks
         .spawn(jobs::write_activity(context.clone(), running.stop.clone()));
+    running
+        .tasks
+        .spawn(jobs::write_requests(context.clone(), running.stop.clone()));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::limits::Limits;
 use crate::outbound::AddressPolicy;
+use crate::requests;
 use crate::secrets::MasterKey;
 use crate::storage::Store;
 use crate::storage::tables::directories;
@@ -36,6 +37,8 @@ pub struct Context {
     pub audit: config::Audit,
     /// Who was heard when.
     pub activity: Arc<Activity>,
+    /// Requests of providers that are not written down yet.
+    pub request_log: Arc<requests::Queue>,
 }
 
 impl std::fmt::Debug for Context {

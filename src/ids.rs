@@ -6,6 +6,7 @@
 //! put it into URLs and filters, and nothing of ours should be guessed from it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -134,6 +135,29 @@ id!(
     "req_"
 );
 
+impl RequestId {
+    /// A new id of the instant `now_ms`, larger than all that this process made for it before.
+    pub fn generate_at(now_ms: i64) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = u128::from(MADE.fetch_add(1, Ordering::Relaxed));
+        let random = random_uuid().as_u128() & ((1 << 42) - 1);
+        let (high, low) = (number >> 20, number & 0xF_FFFF);
+        Self(Uuid::from_u128(
+            instant(now_ms) | (7 << 76) | (high << 64) | (0b10 << 62) | (low << 42) | random,
+        ))
+    }
+
+    /// What is not larger than any id of the instant `now_ms`, and larger than those before it.
+    pub fn first_at(now_ms: i64) -> Self {
+        Self(Uuid::from_u128(instant(now_ms)))
+    }
+}
+
+/// An instant where version 7 has it (RFC 9562 section 5.7).
+fn instant(ms: i64) -> u128 {
+    u128::try_from(ms).unwrap_or_default() << 80
+}
+
 /// The id of a SCIM resource (RFC 7643 section 3.1), written as a lower-case UUID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, sea_orm::DeriveValueType)]
 pub struct ResourceId(Uuid);
@@ -246,6 +270,18 @@ mod tests {
             .map(|_| EventId::generate().to_string())
             .collect();
         assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn ids_of_requests_sort_by_their_instants_and_then_as_they_were_made() {
+        let ids: Vec<RequestId> = [5, 5, 5, 6, 1_768_478_400_000, 1_768_478_400_000]
+            .into_iter()
+            .map(RequestId::generate_at)
+            .collect();
+        assert!(ids.is_sorted_by(|left, right| left < right), "{ids:?}");
+        assert!(ids.iter().all(|id| id.uuid().get_version_num() == 7));
+        assert!(RequestId::first_at(6) > ids[2] && RequestId::first_at(6) <= ids[3]);
+        assert_eq!(RequestId::parse(&ids[0].to_string()), Some(ids[0]));
     }
 
     #[test]

@@ -24,8 +24,8 @@
 //! | entry | [`cli`], [`demo`], [`simulate`], [`app`] |
 //! | audiences | [`scim`] (identity providers), [`api`] (vendors); [`web`] is what both share |
 //! | at hand for all of them | [`context`], [`limits`], [`activity`], [`jobs`], [`first_start`] |
-//! | domain | [`directories`], [`webhooks`], [`tenancy`] |
-//! | what is written down | [`audit`], [`requests`] |
+//! | domain | [`directories`], [`webhooks`], [`tenancy`], [`requests`] |
+//! | what is written down | [`audit`] |
 //! | the log | [`events`] |
 //! | foundations | [`storage`], [`outbound`], [`secrets`], [`json`], [`keys`], [`ids`], [`actor`], [`clock`], [`config`], [`telemetry`] |
 //!

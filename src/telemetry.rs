@@ -149,7 +149,8 @@ impl<W> fmt::Debug for RedactedWriter<W> {
     }
 }
 
-fn redact(line: &[u8]) -> Vec<u8> {
+/// The line without what looks like one of our secrets.
+pub fn redact(line: &[u8]) -> Vec<u8> {
     let mut redacted = Vec::with_capacity(line.len());
     let mut rest = line;
     while let Some((first, after)) = rest.split_first() {

@@ -36,6 +36,7 @@ impl MigrationTrait for Migration {
             index("audit_entries", &["organization_id", "created_at", "id"]),
             index("audit_entries", &["directory_id", "created_at", "id"]),
             index("audit_entries", &["actor", "created_at", "id"]),
+            index("scim_request_subjects", &["directory_id", "request_id"]),
         ] {
             manager.create_index(plain).await?;
         }

@@ -17,6 +17,7 @@ mod idempotency;
 pub mod organizations;
 mod problem;
 mod read;
+pub mod requests;
 pub mod routes;
 pub mod tokens;
 

@@ -9,10 +9,11 @@ use serde::Deserialize;
 use super::caller::Caller;
 use super::directory_states::VERBS;
 use super::endpoints::Events;
+use super::requests::ListRequests;
 use super::tokens::{CreateToken, RotateToken};
 use super::{
     Problem, api_keys, audit, directories, directory_states, endpoints, idempotency, organizations,
-    read, tokens,
+    read, requests, tokens,
 };
 use crate::web::front::Refused;
 
@@ -67,6 +68,10 @@ pub fn configure(config: &mut ServiceConfig) {
                 .service(
                     endpoint("/directories/{id}/tokens/{token}/rotate")
                         .route(post().to(rotate_token)),
+                )
+                .service(endpoint("/directories/{id}/requests").route(get().to(list_requests)))
+                .service(
+                    endpoint("/directories/{id}/requests/{request}").route(get().to(show_request)),
                 )
                 .service(endpoint("/webhook_endpoints").route(post().to(create_endpoint)))
                 .service(
@@ -256,6 +261,17 @@ async fn show_token(caller: Caller, path: Path<(String, String)>) -> Answer {
 async fn revoke_token(caller: Caller, path: Path<(String, String)>) -> Answer {
     tokens::revoke(&caller, &path.0, &path.1).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+async fn list_requests(caller: Caller, id: Path<String>, request: HttpRequest) -> Answer {
+    let query = ListRequests::parse(request.query_string())?;
+    let view = requests::list(&caller, &id, query).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn show_request(caller: Caller, path: Path<(String, String)>) -> Answer {
+    let view = requests::show(&caller, &path.0, &path.1).await?;
+    Ok(HttpResponse::Ok().json(view))
 }
 
 async fn create_contract_endpoint(

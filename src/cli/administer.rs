@@ -11,9 +11,10 @@ use url::form_urlencoded;
 use super::arguments::Where;
 use super::print_line;
 use crate::api::endpoints::Events;
+use crate::api::requests::ListRequests;
 use crate::api::{
     self, Caller, Problem, api_keys, audit, directories, directory_states, endpoints,
-    organizations, tokens,
+    organizations, requests, tokens,
 };
 use crate::app;
 use crate::clock::{Clock, SystemClock};
@@ -188,6 +189,12 @@ async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
         (Method::Post, ["admin", "v1", "directories", id, "tokens"]) => {
             tokens::create(caller, id, read(body)?).await
         }
+        (Method::Get, ["admin", "v1", "directories", id, "requests"]) => {
+            requests::list(caller, id, ListRequests::parse(query)?).await
+        }
+        (Method::Get, ["admin", "v1", "directories", id, "requests", request]) => {
+            requests::show(caller, id, request).await
+        }
         (Method::Get, ["admin", "v1", "directories", id, "tokens"]) => {
             tokens::list(caller, id).await
         }
@@ -224,7 +231,7 @@ fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
     })
 }
 
-/// Prints an object, or the objects of a list with an empty line between them.
+/// Prints what is in a list, set apart by empty lines, and where it goes on; or the fields of an object.
 fn print_view(view: &Value) -> anyhow::Result<()> {
     let Some(items) = view.get("data").and_then(Value::as_array) else {
         return print_fields(view);
@@ -235,7 +242,10 @@ fn print_view(view: &Value) -> anyhow::Result<()> {
         }
         print_fields(item)?;
     }
-    Ok(())
+    match view.pointer("/list_metadata/after").and_then(Value::as_str) {
+        Some(after) => print_line(&format!("\nThere may be more: --after {after}")),
+        None => Ok(()),
+    }
 }
 
 /// Prints the fields of an object, a line each; nested ones as JSON.

@@ -237,6 +237,27 @@ pub(super) enum DirectoryVerb {
         #[command(flatten)]
         place: Where,
     },
+    /// Show what its identity provider asked, newest first
+    Requests {
+        /// The directory
+        #[arg(value_name = "DIRECTORY_ID")]
+        id: String,
+        #[command(flatten)]
+        wanted: WantedRequests,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Show one request: what was sent, what was answered, and what to do about it
+    Request {
+        /// The directory
+        #[arg(value_name = "DIRECTORY_ID")]
+        id: String,
+        /// The request, as X-Request-ID names it
+        #[arg(value_name = "REQUEST_ID")]
+        request: String,
+        #[command(flatten)]
+        place: Where,
+    },
     /// Change a directory's settings; what is not given stays as it is
     Configure {
         /// The directory
@@ -323,6 +344,60 @@ impl ManyDirectories {
     }
 }
 
+/// Which requests.
+#[derive(Debug, Args)]
+pub(super) struct WantedRequests {
+    /// About this person: an e-mail address, userName, external id or SCIM id
+    #[arg(long, value_name = "NAME", conflicts_with = "group")]
+    person: Option<String>,
+    /// About this group: a displayName, external id or SCIM id
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// Answered so: a status such as 404, a class such as 4xx, or error
+    #[arg(long)]
+    status: Option<String>,
+    /// With this method
+    #[arg(long)]
+    method: Option<String>,
+    /// Whose path and query contain this
+    #[arg(long, value_name = "TEXT")]
+    path: Option<String>,
+    /// From this time on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// How many, at most 100
+    #[arg(long)]
+    limit: Option<u32>,
+    /// Older than this request
+    #[arg(long, value_name = "REQUEST_ID")]
+    after: Option<String>,
+}
+
+impl WantedRequests {
+    fn into_query(self) -> String {
+        let given = [
+            ("person", self.person),
+            ("group", self.group),
+            ("status", self.status),
+            ("method", self.method),
+            ("path", self.path),
+            ("since", self.since),
+            ("until", self.until),
+            ("limit", self.limit.map(|limit| limit.to_string())),
+            ("after", self.after),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(given)
+            .finish()
+    }
+}
+
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub(super) struct DirectorySettings {
@@ -378,6 +453,15 @@ impl DirectoryVerb {
             } => {
                 let body = json!({"organization_id": organization, "name": name, "type": kind});
                 Request::new("/admin/v1/directories", body, place)
+            }
+            Self::Requests { id, wanted, place } => {
+                let query = wanted.into_query();
+                let path = format!("/admin/v1/directories/{id}/requests?{query}");
+                Request::get(&path, place)
+            }
+            Self::Request { id, request, place } => {
+                let path = format!("/admin/v1/directories/{id}/requests/{request}");
+                Request::get(&path, place)
             }
             Self::Configure {
                 id,

@@ -14,11 +14,15 @@ use tokio_util::sync::CancellationToken;
 use crate::actor::Actor;
 use crate::context::Context;
 use crate::directories::{deletion, directory};
+use crate::requests::retention;
 use crate::storage::{self, Store};
 use crate::tenancy::idempotency;
 
 /// How often a node writes down whom it has heard.
 const ACTIVITY_EVERY: Duration = Duration::from_secs(2);
+/// How often a node writes down what providers asked, and how long it waits when that has failed.
+const REQUESTS_EVERY: Duration = Duration::from_millis(250);
+const REQUESTS_AGAIN: Duration = Duration::from_secs(2);
 /// How often a node looks whether something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How many rows of deleted directories and organizations are removed in one go, and how many goes make a run.
@@ -47,6 +51,34 @@ pub async fn write_activity(context: Context, stop: CancellationToken) {
     }
 }
 
+/// Writes down what providers asked of this node, a few times a second, sooner if there is much, and
+/// once more at the end.
+pub async fn write_requests(context: Context, stop: CancellationToken) {
+    let log = &context.request_log;
+    let mut pause = REQUESTS_EVERY;
+    loop {
+        let waiting = async {
+            if pause == REQUESTS_EVERY {
+                drop(tokio::time::timeout(pause, log.enough()).await);
+            } else {
+                tokio::time::sleep(pause).await;
+            }
+        };
+        let stopped = stop.run_until_cancelled(waiting).await.is_none();
+        pause = REQUESTS_EVERY;
+        if let Err(error) = log.write_down(&context.store).await {
+            tracing::warn!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "requests of providers could not be written down yet"
+            );
+            pause = REQUESTS_AGAIN;
+        }
+        if stopped {
+            return;
+        }
+    }
+}
+
 /// Runs what is due for the whole installation.
 pub async fn run_schedules(context: Context, stop: CancellationToken) {
     while stop
@@ -58,6 +90,7 @@ pub async fn run_schedules(context: Context, stop: CancellationToken) {
             match due {
                 schedule::Job::EndDeletions => end_deletions(&context.store).await,
                 schedule::Job::RemoveDeleted => remove_deleted(&context.store, &stop).await,
+                schedule::Job::ForgetRequests => forget_requests(&context, &stop).await,
                 schedule::Job::ForgetNodes => schedule::forget_nodes(&context.store).await,
                 schedule::Job::ForgetAnswers => forget_answers(&context, &stop).await,
                 schedule::Job::ForgetAudit => audit::forget(&context, &stop).await,
@@ -121,5 +154,17 @@ async fn forget_answers(context: &Context, stop: &CancellationToken) {
                 return;
             }
         }
+    }
+}
+
+/// Forgets requests of providers that are too old or too many.
+async fn forget_requests(context: &Context, stop: &CancellationToken) {
+    match retention::forget(&context.store, context.requests, stop).await {
+        Ok(0) => {}
+        Ok(rows) => tracing::info!(rows, "old requests of providers forgotten"),
+        Err(error) => tracing::warn!(
+            error = &error as &(dyn std::error::Error + 'static),
+            "old requests of providers could not be forgotten yet"
+        ),
     }
 }

@@ -19,6 +19,8 @@ pub enum Job {
     EndDeletions,
     /// Remove the rows of deleted directories and organizations.
     RemoveDeleted,
+    /// Forget requests of providers that are too old or too many.
+    ForgetRequests,
     /// Forget nodes that have been silent for a day.
     ForgetNodes,
     /// Forget the answers to requests that had an idempotency key.
@@ -29,9 +31,10 @@ pub enum Job {
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::EndDeletions,
         Self::RemoveDeleted,
+        Self::ForgetRequests,
         Self::ForgetNodes,
         Self::ForgetAnswers,
         Self::ForgetAudit,
@@ -42,6 +45,7 @@ impl Job {
         match self {
             Self::EndDeletions => "directories.end_deletions",
             Self::RemoveDeleted => "directories.remove_deleted",
+            Self::ForgetRequests => "requests.forget",
             Self::ForgetNodes => "nodes.forget",
             Self::ForgetAnswers => "idempotency_keys.forget",
             Self::ForgetAudit => "audit.forget",
@@ -53,6 +57,7 @@ impl Job {
         match self {
             Self::EndDeletions => "*/10 * * * * *",
             Self::RemoveDeleted => "0 * * * * *",
+            Self::ForgetRequests => "30 */10 * * * *",
             Self::ForgetNodes => "0 17 * * * *",
             Self::ForgetAnswers => "0 47 * * * *",
             Self::ForgetAudit => "0 29 * * * *",

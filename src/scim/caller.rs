@@ -13,6 +13,7 @@ use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
 
 use super::http::Refusal;
+use super::journal;
 use crate::actor::{Actor, Who};
 use crate::context::Context;
 use crate::directories::Denied;
@@ -94,6 +95,7 @@ impl Knock {
         let Some((opened, first)) = opened else {
             return Err(refused(&context, &request, called));
         };
+        journal::opened(&request, &opened);
         let request_id = front::current(&request);
         Ok((welcome(context, opened, request_id).await?, first))
     }
@@ -143,7 +145,7 @@ async fn welcome(
 
 /// What the request calls the directory, by a segment of its path or by its host, and the address that
 /// this is if it can be one.
-fn called(request: &HttpRequest) -> (&str, Option<Address>) {
+pub(super) fn called(request: &HttpRequest) -> (&str, Option<Address>) {
     match request.match_info().get("directory") {
         Some(segment) if !segment.is_empty() => (segment, Address::of_segment(segment)),
         Some(_) | None => {

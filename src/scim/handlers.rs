@@ -5,11 +5,11 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde_json::{Map, Value, json};
 
-use super::body;
 use super::caller::{Caller, Knock};
 use super::content::Content;
 use super::error::ScimError;
 use super::http::Refusal;
+use super::journal;
 use super::render::{LIST_URN, Projection};
 use super::resources::{self, Resource, id_of};
 use super::schema::ResourceType;
@@ -19,7 +19,6 @@ use super::version::Conditions;
 use crate::directories::query::{Ask, FirstRows, Order, Term};
 use crate::ids::ResourceId;
 use crate::json;
-use crate::web;
 
 /// `GET` of an endpoint, or of the base URL: a list.
 pub(super) async fn list(
@@ -31,6 +30,7 @@ pub(super) async fn list(
     // What is wrong with a query is nobody's to know but the caller's.
     let query = Query::read(request.query_string(), kinds);
     let plan = query.as_ref().ok().map(Plan::of);
+    journal::looked_for(&request, plan.iter().flat_map(Plan::terms));
     let (caller, first) = knock.enter(plan.as_ref().and_then(Plan::ask)).await?;
     let query = query?;
     let plan = plan.unwrap_or_else(|| Plan::of(&query));
@@ -49,6 +49,7 @@ pub(super) async fn search(
     let body = read_body(&caller, ResourceType::User, &request, payload).await?;
     let query = Query::of_body(body, kinds)?;
     let plan = Plan::of(&query);
+    journal::looked_for(&request, plan.terms());
     let found = search::search(&caller, &anchors, &query, &plan, None).await?;
     answer_list(caller, &query, found).await
 }
@@ -88,6 +89,7 @@ pub(super) async fn create(
     let projection = search::projection(request.query_string(), kind);
     let body = read_body(&caller, kind, &request, payload).await?;
     let resource = resources::create(&caller, kind, ResourceId::generate(), body).await?;
+    journal::made(&request, resource.id());
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::LOCATION, resource.location(&caller)));
     answer_one(caller, &resource, &projection, answer).await
@@ -203,8 +205,7 @@ async fn read_body(
         ResourceType::User => limits.scim_user_body_bytes,
         ResourceType::Group => limits.scim_group_body_bytes,
     };
-    let bytes = web::body::read(request, payload, bytes_max).await?;
-    Ok(body::parse(&bytes, &body::Limits::default())?)
+    journal::read(request, payload, bytes_max).await
 }
 
 fn id_in(kind: ResourceType, request: &HttpRequest) -> Result<ResourceId, Refusal> {

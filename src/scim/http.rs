@@ -72,6 +72,11 @@ impl Refusal {
         }
     }
 
+    /// The error itself.
+    pub(super) fn error(&self) -> &ScimError {
+        &self.error
+    }
+
     /// The error as a body.
     pub(super) fn to_body(&self) -> Value {
         self.error.to_body()

@@ -17,6 +17,7 @@ pub mod error;
 pub mod filter;
 mod handlers;
 mod http;
+mod journal;
 pub mod patch;
 pub mod render;
 mod resources;

@@ -5,6 +5,7 @@
 //! is known, and both in SCIM's own form.
 
 use actix_web::guard::GuardContext;
+use actix_web::middleware::from_fn;
 use actix_web::web::{
     Data, Payload, ServiceConfig, delete, get, head, patch, post, put, resource, scope, to,
 };
@@ -17,7 +18,7 @@ use super::error::ScimError;
 use super::http::Refusal;
 use super::schema::ResourceType::{self, Group, User};
 use super::search::anchors::Anchors;
-use super::{bulk, discovery, handlers};
+use super::{bulk, discovery, handlers, journal};
 use crate::directories::address;
 use crate::web::front::Refused;
 
@@ -32,8 +33,8 @@ pub fn configure(config: &mut ServiceConfig) {
     let by_host = scope("/scim/v2{directory:}").guard(names_no_directory);
     let by_path = scope("/scim/v2/{directory}");
     config
-        .service(endpoints(by_host))
-        .service(endpoints(by_path))
+        .service(endpoints(by_host).wrap(from_fn(journal::keep)))
+        .service(endpoints(by_path).wrap(from_fn(journal::keep)))
         .service(scope("/scim").default_service(to(no_scim)));
 }
 

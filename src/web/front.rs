@@ -14,6 +14,7 @@ use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use crate::context::Context;
 use crate::ids::RequestId;
 use crate::limits::Limits;
 
@@ -60,7 +61,10 @@ pub async fn handle<B: MessageBody + 'static>(
     next: Next<B>,
     refuse: Refuse,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let id = RequestId::generate();
+    let context = request.app_data::<Data<Context>>();
+    let id = context.map_or_else(RequestId::generate, |context| {
+        RequestId::generate_at(context.clock.now_ms())
+    });
     request.extensions_mut().insert(CurrentRequest(id));
     let method = request.method().clone();
     let path = request.path().to_owned();

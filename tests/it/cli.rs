@@ -22,6 +22,7 @@ on_both_databases! {
     a_database_of_a_newer_binary_is_left_alone,
     a_wrong_master_key_is_noticed,
     verbs_name_what_is_wrong_with_what_they_were_given,
+    requests_are_shown_with_what_to_do_about_them,
     a_directory_is_configured_one_setting_at_a_time,
     directories_are_stopped_deleted_and_restored_beside_a_server_and_through_its_api,
     tokens_are_moved_from_one_to_the_next_here_and_through_the_api,
@@ -415,6 +416,56 @@ fn verbs_name_what_is_wrong_with_what_they_were_given(database: &Database) {
     let url = format!("http://127.0.0.1:{}", postgres::free_port());
     nobody.args(["--url", &url, "--api-key", "sk_x"]);
     assert!(fail(nobody).contains("does not answer"));
+}
+
+/// Sends a `GET` without a token; the id of the request.
+fn ask(url: &str) -> String {
+    let asked = async {
+        let client = rollcall::outbound::ApiClient::new().unwrap();
+        let sent = client.send("GET", url, None, "application/json", None, &[]);
+        let answer = sent.await.unwrap();
+        answer.header("X-Request-ID").unwrap().to_owned()
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(asked)
+}
+
+fn requests_are_shown_with_what_to_do_about_them(database: &Database) {
+    let mut server = Server::start(rollcall_on(database, &["serve"]));
+    let key = server.first_key();
+    let verb = |arguments: &[&str]| succeed(rollcall_on(database, arguments));
+    let organization = verb(&["org", "create", "--name", "Acme"]);
+    let organization = field(&organization, "id");
+    let made = ["directory", "create", "--organization", organization];
+    let made = verb(&[&made[..], &["--name", "Okta"]].concat());
+    let id = field(&made, "id");
+    let base_url = field(&made, "scim_base_url").split_once("/scim").unwrap().1;
+    let request = ask(&format!("{}/scim{base_url}/Users", server.url));
+    let list = [
+        "directory",
+        "requests",
+        id,
+        "--status",
+        "4xx",
+        "--path",
+        "/Users",
+    ];
+    let deadline = Instant::now() + PATIENCE;
+
+    while !verb(&list).contains(&request) {
+        assert!(Instant::now() < deadline);
+    }
+    let mut command = rollcall(
+        database.directory(),
+        &["directory", "request", id, &request],
+    );
+    command
+        .env("ROLLCALL_URL", &server.url)
+        .env("ROLLCALL_API_KEY", &key);
+    let shown = succeed(command);
+
+    assert_eq!(field(&shown, "status"), "401");
+    assert!(field(&shown, "explanation").contains("token_missing"));
+    assert!(verb(&["directory", "requests", id, "--status", "2xx"]).is_empty());
 }
 
 fn a_directory_is_configured_one_setting_at_a_time(database: &Database) {

@@ -34,6 +34,8 @@ mod model;
 mod nodes;
 mod positions;
 mod readme;
+mod requests;
 mod retries;
 mod row_security;
 mod scim;
+mod situations;

@@ -12,13 +12,12 @@ use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use serde_json::{Map, Value, json};
 
-use super::body;
 use super::caller::Caller;
 use super::error::ScimError;
 use super::http::{Refusal, answer};
+use super::journal;
 use super::resources::{self, Resource, location};
 use super::version::Conditions;
-use crate::web;
 use references::{Plan, Step};
 use request::{Method, Target};
 
@@ -35,8 +34,7 @@ pub(super) async fn run(
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
     let bytes_max = caller.context.limits.scim_group_body_bytes;
-    let bytes = web::body::read(&request, payload, bytes_max).await?;
-    let bulk = request::read(body::parse(&bytes, &body::Limits::default())?)?;
+    let bulk = request::read(journal::read(&request, payload, bytes_max).await?)?;
     let mut outcomes = Outcomes::new(bulk.operations.len());
     let plan = Plan::of(bulk.operations);
     for step in plan.steps() {
@@ -49,6 +47,7 @@ pub(super) async fn run(
             break;
         }
     }
+    journal::operated(&request, outcomes.answers.iter().flatten());
     let body = json!({
         "schemas": [RESPONSE_URN],
         "Operations": outcomes.answers.into_iter().flatten().collect::<Vec<_>>(),

@@ -65,6 +65,11 @@ impl Plan {
         }
     }
 
+    /// What indexes answer, of all kinds of resource.
+    pub(in crate::scim) fn terms(&self) -> impl Iterator<Item = &Term> {
+        self.parts.iter().flat_map(|part| &part.terms)
+    }
+
     /// What to read in the statement that lets the caller in.
     pub(in crate::scim) fn ask(&self) -> Option<Ask<'_>> {
         let (Way::Walk(order), [part]) = (self.way, self.parts.as_slice()) else {

@@ -196,6 +196,23 @@ impl Vendor {
         self.delete(&path).await
     }
 
+    pub(crate) async fn requests(&self, directory_id: &str, query: &[(&str, &str)]) -> Answer {
+        let query: String = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(query)
+            .finish();
+        self.get(&format!(
+            "/admin/v1/directories/{directory_id}/requests?{query}"
+        ))
+        .await
+    }
+
+    pub(crate) async fn request(&self, directory_id: &str, id: &str) -> Answer {
+        self.get(&format!(
+            "/admin/v1/directories/{directory_id}/requests/{id}"
+        ))
+        .await
+    }
+
     /// As the wire contract has it, which wants event types.
     pub(crate) async fn create_contract_endpoint(&self, body: Value) -> Answer {
         self.post("/webhook_endpoints", body).await

@@ -12,9 +12,11 @@ use rollcall::clock::ManualClock;
 use rollcall::config::Config;
 use rollcall::context::Context;
 use rollcall::outbound::ApiClient;
+use rollcall::requests::retention;
 use rollcall::secrets::MasterKey;
 use rollcall::storage::Store;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::actors::{Idp, Vendor};
 use super::database::{Backend, Database};
@@ -150,6 +152,20 @@ impl TestApp {
     pub(crate) async fn verify_audit_trail(&self, heads: Option<&Path>) -> Report {
         let now = self.context.clock.now();
         verify::verify(self.store(), &self.audit_key(), heads, now)
+            .await
+            .unwrap()
+    }
+
+    /// Writes down what providers asked, as the server does a few times a second.
+    pub(crate) async fn write_down_requests(&self) {
+        let log = &self.context.request_log;
+        log.write_down(&self.context.store).await.unwrap();
+    }
+
+    /// Forgets old requests, as the server does every few minutes; how many.
+    pub(crate) async fn forget_requests(&self) -> u64 {
+        let stop = CancellationToken::new();
+        retention::forget(&self.context.store, self.context.requests, &stop)
             .await
             .unwrap()
     }
