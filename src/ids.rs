@@ -130,6 +130,16 @@ id!(
     "node_"
 );
 id!(
+    /// Somebody about whom a provider's writes were refused.
+    RefusedWriteId,
+    "refused_write_"
+);
+id!(
+    /// Something that was changed by hand.
+    DriftId,
+    "drift_"
+);
+id!(
     /// One HTTP request that we answer.
     RequestId,
     "req_"

@@ -25,13 +25,14 @@
 //! | audiences | [`scim`] (identity providers), [`api`] (vendors); [`web`] is what both share |
 //! | at hand for all of them | [`context`], [`limits`], [`activity`], [`jobs`], [`first_start`] |
 //! | domain | [`directories`], [`webhooks`], [`tenancy`], [`requests`] |
+//! | what a resource may be | [`schema`] |
 //! | what is written down | [`audit`] |
 //! | the log | [`events`] |
 //! | foundations | [`storage`], [`outbound`], [`secrets`], [`json`], [`keys`], [`ids`], [`actor`], [`clock`], [`config`], [`telemetry`] |
 //!
 //! # The way of one change
 //! 1. [`scim::caller`] turns the bearer token into a directory; only then is the body read.
-//! 2. [`scim::body`] reads strict JSON, [`scim::patch`] and [`scim::schema`] what the provider means by
+//! 2. [`schema::body`] reads strict JSON, [`scim::patch`] and [`schema`] what the provider means by
 //!    it, all pure.
 //! 3. [`directories::user`] or [`directories::group`] runs the use case in [`storage::Store::write`]: the
 //!    directory's row lock first, the token checked again under it, then load, compute, compare. What
@@ -63,6 +64,7 @@ pub mod keys;
 pub mod limits;
 pub mod outbound;
 pub mod requests;
+pub mod schema;
 pub mod scim;
 pub mod secrets;
 pub mod simulate;

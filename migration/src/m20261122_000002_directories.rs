@@ -28,6 +28,8 @@ impl MigrationTrait for Migration {
             memberships(),
             resource_counts(),
             group_members(),
+            refused_writes(manager),
+            drift(manager),
         ] {
             manager.create_table(table).await?;
         }
@@ -38,6 +40,8 @@ impl MigrationTrait for Migration {
             index("users", &["directory_id", "user_name_key"]),
             index("groups", &["directory_group_id"]),
             index("groups", &["directory_id", "identity_key"]),
+            index("refused_writes", &["directory_id", "kind", "subject"]),
+            index("drift", &["directory_id", "kind", "resource_id"]),
         ] {
             manager.create_index(unique.clone().unique().take()).await?;
         }
@@ -55,6 +59,7 @@ impl MigrationTrait for Migration {
             // directory for a few rows, would else rather read the primary key of a whole directory.
             index("memberships", &["directory_id", "user_id", "group_id"]),
             index("group_members", &["directory_id", "member_id", "group_id"]),
+            index("drift", &["directory_id", "kind", "subject"]),
         ] {
             manager.create_index(plain).await?;
         }
@@ -64,11 +69,19 @@ impl MigrationTrait for Migration {
             set.and_where(Expr::col(column).is_not_null());
             manager.create_index(set).await?;
         }
+        let mut inactive = index("users", &["directory_id", "id"]);
+        inactive.and_where(Expr::col("active").not());
+        manager.create_index(inactive).await?;
+        let mut aligning = index("directories", &["aligning_since"]);
+        aligning.and_where(Expr::col("aligning_since").is_not_null());
+        manager.create_index(aligning).await?;
         Ok(())
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in [
+            "drift",
+            "refused_writes",
             "resource_counts",
             "group_members",
             "memberships",
@@ -91,8 +104,10 @@ impl MigrationTrait for Migration {
 /// `label` and `host_name` are the ones in use now; `directory_addresses` holds whatever opens.
 /// `flatten_groups` says whether events tell of everybody in a group, or only of its direct members.
 /// `management` says who is master of its users and groups, `inactive_users` what becomes of those who
-/// are deactivated. `…_by` says in words who did it. `deletion_with_organization` is set if it goes because
-/// its organization does; `rows_removed` counts how far the removal of a deleted one is.
+/// are deactivated; while those who are inactive already are brought into line with it, `aligning_since`
+/// is set. `has_unsettled` says whether `refused_writes` or `drift` has rows of it. `â¦_by` says in words
+/// who did it. `deletion_with_organization` is set if it goes because its organization does;
+/// `rows_removed` counts how far the removal of a deleted one is.
 fn directories() -> TableCreateStatement {
     table_with_times("directories")
         .col(pk_uuid("id"))
@@ -109,6 +124,8 @@ fn directories() -> TableCreateStatement {
         .col(string_null("management_changed_by"))
         .col(timestamp_with_time_zone_null("management_changed_at"))
         .col(string("inactive_users").default("retain"))
+        .col(timestamp_with_time_zone_null("aligning_since"))
+        .col(boolean("has_unsettled").default(false))
         .col(timestamp_with_time_zone_null("deliveries_held_at"))
         .col(string_null("deliveries_held_by"))
         .col(timestamp_with_time_zone_null("writes_refused_at"))
@@ -303,6 +320,58 @@ fn group_members() -> TableCreateStatement {
             &["directory_id", "member_id"],
             "groups",
             &["directory_id", "id"],
+        ))
+        .take()
+}
+
+/// The people and groups about whom writes of the provider were refused and have not been made up for: a
+/// row for each, however often the provider tried. `subject` is what they are known by: the id of the
+/// resource, or the name by which it was to be created.
+fn refused_writes(manager: &SchemaManager<'_>) -> TableCreateStatement {
+    Table::create()
+        .table("refused_writes")
+        .col(uuid("directory_id"))
+        .col(uuid("id"))
+        .col(string("kind"))
+        .col(by_bytes(string("subject"), manager))
+        .col(uuid_null("resource_id"))
+        .col(string("label"))
+        .col(string("operation"))
+        .col(string("reason"))
+        .col(big_integer("times"))
+        .col(timestamp_with_time_zone("first_at"))
+        .col(timestamp_with_time_zone("last_at"))
+        .col(uuid("token_id"))
+        .col(uuid_null("request_id"))
+        .primary_key(&mut primary_key(&["directory_id", "id"]))
+        .foreign_key(&mut foreign_key(
+            "refused_writes",
+            &["directory_id"],
+            "directories",
+            &["id"],
+        ))
+        .take()
+}
+
+/// The people and groups that were changed by hand and that the provider has not written since.
+fn drift(manager: &SchemaManager<'_>) -> TableCreateStatement {
+    Table::create()
+        .table("drift")
+        .col(uuid("directory_id"))
+        .col(uuid("id"))
+        .col(string("kind"))
+        .col(uuid("resource_id"))
+        .col(by_bytes(string("subject"), manager))
+        .col(string("label"))
+        .col(string("what"))
+        .col(string("changed_by"))
+        .col(timestamp_with_time_zone("changed_at"))
+        .primary_key(&mut primary_key(&["directory_id", "id"]))
+        .foreign_key(&mut foreign_key(
+            "drift",
+            &["directory_id"],
+            "directories",
+            &["id"],
         ))
         .take()
 }

@@ -13,13 +13,17 @@ mod caller;
 pub mod directories;
 pub mod directory_states;
 pub mod endpoints;
+pub mod groups;
 mod idempotency;
+pub mod management;
 pub mod organizations;
 mod problem;
 mod read;
 pub mod requests;
+mod resources;
 pub mod routes;
 pub mod tokens;
+pub mod users;
 
 pub use caller::Caller;
 pub use problem::{FieldError, Problem};

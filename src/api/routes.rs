@@ -17,6 +17,8 @@ use super::{
 };
 use crate::web::front::Refused;
 
+mod by_hand;
+
 type Answer = Result<HttpResponse, Problem>;
 
 /// Mounts the API.
@@ -73,6 +75,7 @@ pub fn configure(config: &mut ServiceConfig) {
                 .service(
                     endpoint("/directories/{id}/requests/{request}").route(get().to(show_request)),
                 )
+                .configure(by_hand::configure)
                 .service(endpoint("/webhook_endpoints").route(post().to(create_endpoint)))
                 .service(
                     endpoint("/webhook_endpoints/{id}")

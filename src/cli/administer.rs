@@ -13,7 +13,7 @@ use super::print_line;
 use crate::api::endpoints::Events;
 use crate::api::requests::ListRequests;
 use crate::api::{
-    self, Caller, Problem, api_keys, audit, directories, directory_states, endpoints,
+    self, Caller, Problem, api_keys, audit, directories, directory_states, endpoints, management,
     organizations, requests, tokens,
 };
 use crate::app;
@@ -27,6 +27,7 @@ use crate::storage::Opener;
 enum Method {
     Get,
     Post,
+    Put,
     Patch,
     Delete,
 }
@@ -36,6 +37,7 @@ impl Method {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Put => "PUT",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
@@ -84,6 +86,14 @@ impl Request {
         Self {
             method: Method::Delete,
             ..Self::new(path, Value::Null, place)
+        }
+    }
+
+    /// A `PUT` of `body` at `path`, or without one a `GET`.
+    pub(super) fn show_or_set(path: &str, body: Option<Value>, place: Where) -> Self {
+        Self {
+            method: body.as_ref().map_or(Method::Get, |_| Method::Put),
+            ..Self::new(path, body.unwrap_or_default(), place)
         }
     }
 
@@ -186,6 +196,16 @@ async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
         (Method::Patch, ["admin", "v1", "directories", id]) => {
             directories::configure(caller, id, read(body)?).await
         }
+        (
+            _,
+            [
+                "admin",
+                "v1",
+                "directories",
+                id,
+                "management" | "inactive_users" | "drift" | "refused_writes",
+            ],
+        ) => operate_on_management(caller, id, request).await,
         (Method::Post, ["admin", "v1", "directories", id, "tokens"]) => {
             tokens::create(caller, id, read(body)?).await
         }
@@ -219,6 +239,28 @@ fn text(value: &Value) -> String {
     value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Who is master of a directory's users and groups, and what becomes of them.
+async fn operate_on_management(
+    caller: &Caller,
+    id: &str,
+    request: &Request,
+) -> Result<Value, Problem> {
+    let body = request.body.clone();
+    let page = management::Page::default();
+    let about = request.path.rsplit('/').next().unwrap_or("");
+    match (request.method, about) {
+        (Method::Get, "management") => management::show(caller, id).await,
+        (Method::Put, "management") => management::switch(caller, id, read(body)?).await,
+        (Method::Get, "inactive_users") => management::show_inactive_users(caller, id).await,
+        (Method::Put, "inactive_users") => {
+            management::set_inactive_users(caller, id, read(body)?).await
+        }
+        (Method::Get, "drift") => management::drift(caller, id, page).await,
+        (Method::Get, "refused_writes") => management::refused_writes(caller, id, page).await,
+        _ => Err(Problem::not_found("Operation", &request.path)),
+    }
 }
 
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {

@@ -268,6 +268,44 @@ pub(super) enum DirectoryVerb {
         #[command(flatten)]
         place: Where,
     },
+    /// Say who is master of its users and groups: its provider, or you by the API; without it, show who is
+    Management {
+        /// The directory
+        #[arg(value_name = "DIRECTORY_ID")]
+        id: String,
+        /// With manual, its provider's writes are refused and yours are taken
+        #[arg(value_parser = ["manual", "provider"])]
+        mode: Option<String>,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Say what becomes of its users who are inactive; without it, show what does
+    InactiveUsers {
+        /// The directory
+        #[arg(value_name = "DIRECTORY_ID")]
+        id: String,
+        /// With delete, deactivated users are deleted as far as events tell, and new when active again
+        #[arg(value_parser = ["retain", "delete"])]
+        policy: Option<String>,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Show who was changed by hand and not written by the provider since
+    Drift {
+        /// The directory
+        #[arg(value_name = "DIRECTORY_ID")]
+        id: String,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Show about whom writes of the provider were refused and have not come again
+    RefusedWrites {
+        /// The directory
+        #[arg(value_name = "DIRECTORY_ID")]
+        id: String,
+        #[command(flatten)]
+        place: Where,
+    },
     /// Show a directory
     Show(OneDirectory),
     /// Show directories, oldest first
@@ -485,6 +523,26 @@ impl DirectoryVerb {
                 Request::delete(&path, directory.place)
             }
             Self::Restore(directory) => directory.turn("restore"),
+            Self::Management { id, mode, place } => {
+                let body = mode.map(|mode| json!({"mode": mode}));
+                Request::show_or_set(
+                    &format!("/admin/v1/directories/{id}/management"),
+                    body,
+                    place,
+                )
+            }
+            Self::InactiveUsers { id, policy, place } => {
+                let body = policy.map(|policy| json!({"policy": policy}));
+                let path = format!("/admin/v1/directories/{id}/inactive_users");
+                Request::show_or_set(&path, body, place)
+            }
+            Self::Drift { id, place } => {
+                Request::show_or_set(&format!("/admin/v1/directories/{id}/drift"), None, place)
+            }
+            Self::RefusedWrites { id, place } => {
+                let path = format!("/admin/v1/directories/{id}/refused_writes");
+                Request::show_or_set(&path, None, place)
+            }
         }
     }
 }

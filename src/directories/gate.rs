@@ -3,12 +3,13 @@
 //! Reading is never a matter of this: whoever the master is, providers see the state as it is.
 
 use chrono::{DateTime, Utc};
+use sea_orm::DbErr;
 
 use super::directory::State;
 use crate::actor::Who;
 use crate::clock;
-use crate::storage::LockedDirectory;
 use crate::storage::tables::directories;
+use crate::storage::{self, LockedDirectory, WriteTx};
 
 /// Why a directory cannot be written to by an actor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +35,23 @@ pub enum Denied {
          there, or set the directory's management to manual first"
     )]
     ManagedByProvider,
+}
+
+/// Why a setting of a directory was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingError {
+    /// The directory is gone, or going to go.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<DbErr> for SettingError {
+    fn from(error: DbErr) -> Self {
+        Self::Storage(error.into())
+    }
 }
 
 /// Who is master of the users and groups of a directory.
@@ -64,6 +82,18 @@ impl Management {
     /// Whether it is in force in `directory`.
     pub fn is_of(self, directory: &directories::Model) -> bool {
         directory.management == self.as_str()
+    }
+}
+
+/// The locked directory, if its settings can be changed: it is there, and is going to stay.
+pub(super) fn open(tx: &WriteTx) -> Result<directories::Model, Denied> {
+    let locked = tx.directory().map(|locked| &locked.row);
+    let row = locked
+        .filter(|row| State::is_open(row))
+        .ok_or(Denied::NoDirectory)?;
+    match row.deletion_due_at {
+        Some(due_at) => Err(Denied::Deleting(due_at)),
+        None => Ok(row.clone()),
     }
 }
 

@@ -10,14 +10,17 @@ use sea_orm::{
 };
 use serde_json::{Map, Value, json};
 
+use super::drift::What;
+use super::management::{self, Touched};
 use super::profile::{self, GroupProfile};
-use super::resource::{self, Error, read_document};
+use super::resource::{self, Error, ResourceKind, read_document};
 use super::{Document, directory, membership};
 use crate::actor::Actor;
 use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryGroupId, DirectoryId, OrganizationId, ResourceId};
 use crate::json;
+use crate::requests::Subject;
 use crate::storage::counts::Difference;
 use crate::storage::tables::{directories, groups};
 use crate::storage::{Lane, Store, UseCase, WriteTx, insert_new};
@@ -84,6 +87,8 @@ impl UseCase for Create {
         tx.count_resources(directory.id, ONE_MORE);
         append(tx, &directory, Kind::GroupCreated, &group, None);
         members.write(tx, &directory, self.id).await?;
+        let touched = touched(&group, None);
+        management::written(tx, &directory, self.actor, Some(What::Created), &touched).await?;
         Ok(group)
     }
 }
@@ -129,14 +134,19 @@ impl UseCase for Modify {
         let document = (self.change)(&old).map_err(Error::Refused)?;
         let members =
             membership::difference::<Error>(tx, directory.id, self.id, &self.members).await?;
-        let new = if document != old.document {
-            rewrite(tx, &directory, &old, document).await?
+        let (new, what, touched) = if document != old.document {
+            let new = rewrite(tx, &directory, &old, document).await?;
+            let touched = touched(&new, Some(&old));
+            (new, Some(What::Changed), touched)
         } else if members.is_empty() {
-            old
+            let touched = touched(&old, None);
+            (old, None, touched)
         } else {
-            next_version(tx, old).await?
+            let touched = touched(&old, None);
+            (next_version(tx, old).await?, Some(What::Members), touched)
         };
         members.write(tx, &directory, self.id).await?;
+        management::written(tx, &directory, self.actor, what, &touched).await?;
         Ok(new)
     }
 }
@@ -227,15 +237,18 @@ struct Delete {
     check: Check,
 }
 
+/// Tells whether there was such a group.
 impl UseCase for Delete {
-    type Answer = ();
+    type Answer = bool;
     type Error = Error;
 
-    async fn run(&self, tx: &WriteTx) -> Result<(), Error> {
+    async fn run(&self, tx: &WriteTx) -> Result<bool, Error> {
         let directory = directory::enter::<Error>(tx, self.actor).await?;
-        let group = find(tx, directory.id, self.id)
-            .await?
-            .ok_or(Error::NotFound)?;
+        let Some(group) = find(tx, directory.id, self.id).await? else {
+            let gone = Touched::gone(ResourceKind::Group, self.id);
+            management::written(tx, &directory, self.actor, None, &gone).await?;
+            return Ok(false);
+        };
         (self.check)(&group).map_err(Error::Refused)?;
         membership::remove_group(tx, &directory, self.id).await?;
         groups::Entity::delete_by_id((directory.id, self.id))
@@ -243,7 +256,9 @@ impl UseCase for Delete {
             .await?;
         tx.count_resources(directory.id, ONE_LESS);
         append(tx, &directory, Kind::GroupDeleted, &group, None);
-        Ok(())
+        let touched = touched(&group, None);
+        management::written(tx, &directory, self.actor, Some(What::Deleted), &touched).await?;
+        Ok(true)
     }
 }
 
@@ -259,9 +274,9 @@ pub async fn delete(
     id: ResourceId,
     check: Check,
 ) -> Result<(), Error> {
-    store
-        .write(Lane::Directory(directory_id), Delete { actor, id, check })
-        .await
+    let use_case = Delete { actor, id, check };
+    let was_there = store.write(Lane::Directory(directory_id), use_case).await?;
+    was_there.then_some(()).ok_or(Error::NotFound)
 }
 
 /// Finds a group of a directory.
@@ -292,10 +307,7 @@ impl Group {
 
     /// The group's name as the provider gave it.
     pub fn name(&self) -> &str {
-        self.document
-            .get("displayName")
-            .and_then(Value::as_str)
-            .unwrap_or("")
+        name_of(&self.document)
     }
 
     /// The group as the wire contract shows it.
@@ -318,6 +330,31 @@ impl Group {
             "created_at": clock::text(row.created_at),
             "updated_at": clock::text(row.updated_at),
         }))
+    }
+}
+
+/// How a group with this document is known: by its external id, or without one by its name.
+pub(super) fn subject_of(document: &Document) -> Subject {
+    let profile = GroupProfile::of(document);
+    let name = Subject::DisplayName(profile.display_name_key);
+    profile.external_id.map_or(name, Subject::ExternalId)
+}
+
+/// The displayName of a document.
+pub(super) fn name_of(document: &Document) -> &str {
+    document
+        .get("displayName")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+}
+
+fn touched(group: &Group, old: Option<&Group>) -> Touched {
+    let groups = [Some(group), old].into_iter().flatten();
+    Touched {
+        kind: ResourceKind::Group,
+        id: group.row.id,
+        names: groups.map(|group| subject_of(&group.document)).collect(),
+        label: group.name().to_owned(),
     }
 }
 

@@ -606,7 +606,7 @@ pub async fn groups_of(
     Ok(memberships)
 }
 
-/// Takes a user out of all its groups, with their events.
+/// Takes a user out of all its groups, with their events if its directory user has not ended.
 pub(super) async fn remove_user(
     tx: &WriteTx,
     directory: &directories::Model,

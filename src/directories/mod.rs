@@ -2,7 +2,8 @@
 //!
 //! Cast: a [`directory`] belongs to an organization, is reached at its [`address`]es, and is opened by
 //! SCIM [`token`]s. It holds [`user`]s and [`group`]s, and [`membership`]s as rows between them; groups
-//! may be in groups ([`nesting`]). It ends by a [`deletion`]. A *document* is a SCIM resource as its provider gave it, without the
+//! may be in groups ([`nesting`]). It ends by a [`deletion`]. Who is inactive stays or ends
+//! ([`inactive`]), and who is master of all of them is a matter of [`management`]. A *document* is a SCIM resource as its provider gave it, without the
 //! attributes that we assign; a [`profile`] is what we read from it.
 //!
 //! Invariants: every write runs under the directory's row lock, as an [`Actor`](crate::actor::Actor) whose right
@@ -14,12 +15,17 @@ use serde_json::{Map, Value};
 pub mod address;
 pub mod deletion;
 pub mod directory;
+pub mod drift;
 pub mod gate;
 pub mod group;
+pub mod inactive;
+pub mod lookup;
+pub mod management;
 pub mod membership;
 pub mod nesting;
 pub mod profile;
 pub mod query;
+pub mod refused;
 pub mod resource;
 pub mod token;
 mod turnover;

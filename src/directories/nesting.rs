@@ -166,6 +166,8 @@ pub(super) enum Shift {
     GroupGone(ResourceId),
     /// Users go.
     UsersGone,
+    /// Users come, who were nowhere before.
+    UsersCome,
     /// The directory tells of everybody in a group from now on, or no longer.
     Flattened(bool),
 }
@@ -216,13 +218,18 @@ impl Shift {
         match self {
             Self::Flattened(true) => (scene.bare(), scene.clone()),
             Self::Flattened(false) => (scene.clone(), scene.bare()),
-            Self::Members(_) | Self::GroupGone(_) | Self::UsersGone => {
-                let mut after = scene.clone();
-                self.apply(&mut after);
-                if is_flat {
-                    (scene.clone(), after)
+            Self::Members(_) | Self::GroupGone(_) | Self::UsersGone | Self::UsersCome => {
+                let mut other = scene.clone();
+                self.apply(&mut other);
+                let (before, after) = if matches!(self, Self::UsersCome) {
+                    (other, scene.clone())
                 } else {
-                    (scene.bare(), after.bare())
+                    (scene.clone(), other)
+                };
+                if is_flat {
+                    (before, after)
+                } else {
+                    (before.bare(), after.bare())
                 }
             }
         }
@@ -237,7 +244,7 @@ impl Shift {
                     groups.remove(group_id);
                 }
             }
-            Self::UsersGone => scene.direct.clear(),
+            Self::UsersGone | Self::UsersCome => scene.direct.clear(),
             Self::Flattened(_) => {}
         }
     }

@@ -16,6 +16,16 @@ pub enum ResourceKind {
     Group,
 }
 
+impl ResourceKind {
+    /// The name in the database and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Group => "group",
+        }
+    }
+}
+
 /// Why a user or a group was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -3,6 +3,8 @@
 //! A [`Shift`] is told before its rows are written, from what is there and what will change, and only
 //! about the users that it can concern; they are looked at a page at a time, so that no more than a page
 //! of people is in memory at once.
+//!
+//! Nobody is told of users whose directory user has ended ([`super::inactive`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,8 +68,10 @@ impl Announcement<'_> {
             (&turnover.left, Kind::UserRemoved),
             (&turnover.joined, Kind::UserAdded),
         ] {
-            for pair in pairs {
-                self.append(*pair, kind, &users);
+            for (user_id, group_id) in pairs {
+                if let Some(user) = users.get(user_id) {
+                    self.append((*user_id, *group_id), kind, user);
+                }
             }
         }
         Ok(())
@@ -91,10 +95,12 @@ impl Announcement<'_> {
         nesting::look_at(self.tx, directory_id, page, scene).await
     }
 
+    /// Those of `ids` that anybody is told of.
     async fn users(&self, ids: BTreeSet<ResourceId>) -> Result<Shown, DbErr> {
         users::Entity::find()
             .filter(users::Column::DirectoryId.eq(self.directory.id))
             .filter(users::Column::Id.is_in(ids))
+            .filter(users::Column::EndedAt.is_null())
             .all(self.tx)
             .await?
             .into_iter()
@@ -123,10 +129,10 @@ impl Announcement<'_> {
         Ok(())
     }
 
-    fn append(&self, (user_id, group_id): Pair, kind: Kind, users: &Shown) {
+    fn append(&self, (user_id, group_id): Pair, kind: Kind, user: &Map<String, Value>) {
         let data = json!({
             "directory_id": self.directory.id,
-            "user": users.get(&user_id),
+            "user": user,
             "group": self.groups.get(&group_id),
         });
         let event = Event {

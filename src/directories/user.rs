@@ -1,24 +1,31 @@
 //! Users of a directory: create, change, delete, and the events that each of it makes.
 //!
 //! A user has two ids: `id` is the SCIM resource that the provider knows, `directory_user_id` is what
-//! the vendor sees. Deactivating keeps the user, its memberships and both ids.
+//! the vendor sees. Deactivating keeps the user, its memberships and both ids, or ends the directory user
+//! ([`super::inactive`]).
 
-use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait,
-    IntoActiveModel, QueryFilter,
-};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait};
 use serde_json::{Map, Value, json};
 
+use super::drift::What;
+use super::inactive;
+use super::management::{self, Touched};
 use super::profile::{self, UserProfile};
-use super::resource::{self, Error, read_document};
+use super::resource::{self, Error, ResourceKind, read_document};
 use super::{Document, directory, membership};
 use crate::actor::Actor;
 use crate::clock;
 use crate::events::{self, Event, Kind};
 use crate::ids::{DirectoryId, DirectoryUserId, OrganizationId, ResourceId};
+use crate::keys::fold;
+use crate::requests::Subject;
 use crate::storage::counts::Difference;
-use crate::storage::tables::{directories, user_emails, users};
+use crate::storage::tables::{directories, users};
 use crate::storage::{Lane, Store, UseCase, WriteTx, insert_new};
+
+use change::{insert_other_emails, rewrite};
+
+mod change;
 
 /// A user with its document.
 #[derive(Clone, Debug)]
@@ -57,6 +64,7 @@ impl UseCase for Create {
     async fn run(&self, tx: &WriteTx) -> Result<User, Error> {
         let profile = UserProfile::of(&self.document);
         let directory = directory::enter::<Error>(tx, self.actor).await?;
+        let has_ended = inactive::has_ended(&directory, profile.is_active);
         let row = users::Model {
             directory_id: directory.id,
             id: self.id,
@@ -66,7 +74,7 @@ impl UseCase for Create {
             email_key: profile.email_key.clone(),
             display_name_key: profile.display_name_key.clone(),
             active: profile.is_active,
-            ended_at: None,
+            ended_at: has_ended.then(|| tx.now()),
             document: Value::Object(self.document.clone()).to_string(),
             version: 1,
             created_at: tx.now(),
@@ -81,7 +89,11 @@ impl UseCase for Create {
             document: self.document.clone(),
         };
         tx.count_resources(directory.id, ONE_MORE);
-        append(tx, &directory, Kind::UserCreated, &user, None);
+        if !has_ended {
+            append(tx, &directory, Kind::UserCreated, &user, None);
+        }
+        let touched = touched(&user, None);
+        management::written(tx, &directory, self.actor, Some(What::Created), &touched).await?;
         Ok(user)
     }
 }
@@ -122,31 +134,13 @@ impl UseCase for Modify {
             .ok_or(Error::NotFound)?;
         let document = (self.change)(&old).map_err(Error::Refused)?;
         if document == old.document {
+            let touched = touched(&old, None);
+            management::written(tx, &directory, self.actor, None, &touched).await?;
             return Ok(old);
         }
-        let profile = UserProfile::of(&document);
-        if profile.user_name_key != old.row.user_name_key
-            && name_is_taken(tx, directory.id, &profile.user_name_key).await?
-        {
-            return Err(Error::Taken);
-        }
-        let row = users::Model {
-            user_name_key: profile.user_name_key.clone(),
-            external_id: profile.external_id.clone(),
-            email_key: profile.email_key.clone(),
-            display_name_key: profile.display_name_key.clone(),
-            active: profile.is_active,
-            document: Value::Object(document.clone()).to_string(),
-            version: old.row.version + 1,
-            updated_at: tx.now(),
-            ..old.row.clone()
-        };
-        users::Entity::update(row.clone().into_active_model().reset_all())
-            .exec(tx)
-            .await?;
-        replace_other_emails(tx, &row, &UserProfile::of(&old.document), &profile).await?;
-        let new = User { row, document };
-        append(tx, &directory, Kind::UserUpdated, &new, Some(&old));
+        let new = rewrite(tx, &directory, &old, document).await?;
+        let touched = touched(&new, Some(&old));
+        management::written(tx, &directory, self.actor, Some(What::Changed), &touched).await?;
         Ok(new)
     }
 }
@@ -174,27 +168,35 @@ struct Delete {
     check: Check,
 }
 
+/// Tells whether there was such a user.
 impl UseCase for Delete {
-    type Answer = ();
+    type Answer = bool;
     type Error = Error;
 
-    async fn run(&self, tx: &WriteTx) -> Result<(), Error> {
+    async fn run(&self, tx: &WriteTx) -> Result<bool, Error> {
         let directory = directory::enter::<Error>(tx, self.actor).await?;
-        let user = find(tx, directory.id, self.id)
-            .await?
-            .ok_or(Error::NotFound)?;
+        let Some(user) = find(tx, directory.id, self.id).await? else {
+            let gone = Touched::gone(ResourceKind::User, self.id);
+            management::written(tx, &directory, self.actor, None, &gone).await?;
+            return Ok(false);
+        };
         (self.check)(&user).map_err(Error::Refused)?;
         membership::remove_user(tx, &directory, user.row.id).await?;
         users::Entity::delete_by_id((directory.id, self.id))
             .exec(tx)
             .await?;
         tx.count_resources(directory.id, ONE_LESS);
-        append(tx, &directory, Kind::UserDeleted, &user, None);
-        Ok(())
+        if user.row.ended_at.is_none() {
+            append(tx, &directory, Kind::UserDeleted, &user, None);
+        }
+        let touched = touched(&user, None);
+        management::written(tx, &directory, self.actor, Some(What::Deleted), &touched).await?;
+        Ok(true)
     }
 }
 
-/// Deletes a user: first it leaves its groups, then it is gone; each with its event.
+/// Deletes a user: first it leaves its groups, then it is gone; each with its event, unless the directory
+/// user has ended before.
 ///
 /// # Errors
 /// There is no such user, the check refuses, the actor may not write, or the database fails; then nothing is written.
@@ -205,9 +207,9 @@ pub async fn delete(
     id: ResourceId,
     check: Check,
 ) -> Result<(), Error> {
-    store
-        .write(Lane::Directory(directory_id), Delete { actor, id, check })
-        .await
+    let use_case = Delete { actor, id, check };
+    let was_there = store.write(Lane::Directory(directory_id), use_case).await?;
+    was_there.then_some(()).ok_or(Error::NotFound)
 }
 
 /// Finds a user of a directory.
@@ -262,56 +264,33 @@ impl User {
     }
 }
 
-async fn name_is_taken(
-    tx: &WriteTx,
-    directory_id: DirectoryId,
-    user_name_key: &str,
-) -> Result<bool, DbErr> {
-    let holder = users::Entity::find()
-        .filter(users::Column::DirectoryId.eq(directory_id))
-        .filter(users::Column::UserNameKey.eq(user_name_key))
-        .one(tx)
-        .await?;
-    Ok(holder.is_some())
+/// How a user with this document is known.
+pub(super) fn subject_of(document: &Document) -> Subject {
+    Subject::UserName(fold(name_of(document)))
 }
 
-async fn insert_other_emails(
-    tx: &WriteTx,
-    row: &users::Model,
-    profile: &UserProfile,
-) -> Result<(), DbErr> {
-    let rows = profile
-        .other_email_keys
-        .iter()
-        .map(|key| user_emails::ActiveModel {
-            directory_id: ActiveValue::Set(row.directory_id),
-            email_key: ActiveValue::Set(key.clone()),
-            user_id: ActiveValue::Set(row.id),
-        });
-    user_emails::Entity::insert_many(rows)
-        .exec_without_returning(tx)
-        .await?;
-    Ok(())
+/// The userName of a document.
+pub(super) fn name_of(document: &Document) -> &str {
+    document
+        .get("userName")
+        .and_then(Value::as_str)
+        .unwrap_or("")
 }
 
-async fn replace_other_emails(
-    tx: &WriteTx,
-    row: &users::Model,
-    old: &UserProfile,
-    new: &UserProfile,
-) -> Result<(), DbErr> {
-    if old.other_email_keys == new.other_email_keys {
-        return Ok(());
+fn touched(user: &User, old: Option<&User>) -> Touched {
+    let names = [Some(user), old].into_iter().flatten();
+    Touched {
+        kind: ResourceKind::User,
+        id: user.row.id,
+        names: names
+            .map(|user| Subject::UserName(user.row.user_name_key.clone()))
+            .collect(),
+        label: name_of(&user.document).to_owned(),
     }
-    user_emails::Entity::delete_many()
-        .filter(user_emails::Column::DirectoryId.eq(row.directory_id))
-        .filter(user_emails::Column::UserId.eq(row.id))
-        .exec(tx)
-        .await?;
-    insert_other_emails(tx, row, new).await
 }
 
-fn append(
+/// Appends an event about a user; `old` is what it was before.
+pub(super) fn append(
     tx: &WriteTx,
     directory: &directories::Model,
     kind: Kind,
@@ -321,9 +300,11 @@ fn append(
     let mut data = user.data(directory.organization_id);
     let mut names = vec![user.row.user_name_key.clone()];
     if let Some(old) = old {
-        let before = old.data(directory.organization_id);
-        let previous = profile::previous_attributes(&before, &data);
-        data.insert("previous_attributes".to_owned(), Value::Object(previous));
+        if kind == Kind::UserUpdated {
+            let before = old.data(directory.organization_id);
+            let previous = profile::previous_attributes(&before, &data);
+            data.insert("previous_attributes".to_owned(), Value::Object(previous));
+        }
         if old.row.user_name_key != user.row.user_name_key {
             names.push(old.row.user_name_key.clone());
         }

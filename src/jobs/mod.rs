@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actor::Actor;
 use crate::context::Context;
-use crate::directories::{deletion, directory};
+use crate::directories::{deletion, directory, inactive};
 use crate::requests::retention;
 use crate::storage::{self, Store};
 use crate::tenancy::idempotency;
@@ -90,6 +90,7 @@ pub async fn run_schedules(context: Context, stop: CancellationToken) {
             match due {
                 schedule::Job::EndDeletions => end_deletions(&context.store).await,
                 schedule::Job::RemoveDeleted => remove_deleted(&context.store, &stop).await,
+                schedule::Job::AlignInactive => align_inactive(&context.store, &stop).await,
                 schedule::Job::ForgetRequests => forget_requests(&context, &stop).await,
                 schedule::Job::ForgetNodes => schedule::forget_nodes(&context.store).await,
                 schedule::Job::ForgetAnswers => forget_answers(&context, &stop).await,
@@ -107,6 +108,14 @@ async fn end_deletions(store: &Store) {
     }
     if let Err(error) = deletion::end_due(store).await {
         warn(&error, "deletions that are due could not be ended yet");
+    }
+}
+
+/// Goes on with inactive users that are not in line yet, until all are or the server stops.
+async fn align_inactive(store: &Store, stop: &CancellationToken) {
+    let aligning = inactive::align_due(store);
+    if let Some(Err(error)) = stop.run_until_cancelled(aligning).await {
+        warn(&error, "inactive users could not be brought into line yet");
     }
 }
 

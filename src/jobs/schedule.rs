@@ -21,6 +21,8 @@ pub enum Job {
     RemoveDeleted,
     /// Forget requests of providers that are too old or too many.
     ForgetRequests,
+    /// Bring inactive users into line with their directories' policies.
+    AlignInactive,
     /// Forget nodes that have been silent for a day.
     ForgetNodes,
     /// Forget the answers to requests that had an idempotency key.
@@ -31,9 +33,10 @@ pub enum Job {
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::EndDeletions,
         Self::RemoveDeleted,
+        Self::AlignInactive,
         Self::ForgetRequests,
         Self::ForgetNodes,
         Self::ForgetAnswers,
@@ -46,6 +49,7 @@ impl Job {
             Self::EndDeletions => "directories.end_deletions",
             Self::RemoveDeleted => "directories.remove_deleted",
             Self::ForgetRequests => "requests.forget",
+            Self::AlignInactive => "directories.align_inactive",
             Self::ForgetNodes => "nodes.forget",
             Self::ForgetAnswers => "idempotency_keys.forget",
             Self::ForgetAudit => "audit.forget",
@@ -56,7 +60,7 @@ impl Job {
     fn expression(self) -> &'static str {
         match self {
             Self::EndDeletions => "*/10 * * * * *",
-            Self::RemoveDeleted => "0 * * * * *",
+            Self::RemoveDeleted | Self::AlignInactive => "0 * * * * *",
             Self::ForgetRequests => "30 */10 * * * *",
             Self::ForgetNodes => "0 17 * * * *",
             Self::ForgetAnswers => "0 47 * * * *",

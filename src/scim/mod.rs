@@ -8,12 +8,10 @@
 //! Invariants: every answer is `application/scim+json`, errors included; nothing is read from a body
 //! before the caller is known; URLs in answers come from the configuration, never from the request.
 
-pub mod body;
 mod bulk;
 pub mod caller;
 mod content;
 mod discovery;
-pub mod error;
 pub mod filter;
 mod handlers;
 mod http;
@@ -22,6 +20,7 @@ pub mod patch;
 pub mod render;
 mod resources;
 pub mod routes;
-pub mod schema;
 mod search;
 mod version;
+
+pub use crate::schema::{self, body, error};

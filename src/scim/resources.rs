@@ -16,6 +16,8 @@ use crate::clock;
 use crate::directories::group::{self, Group};
 use crate::directories::membership::{self, Change};
 use crate::directories::query::Row;
+use crate::directories::refused::{self, Attempt, Operation, Target};
+use crate::directories::resource;
 use crate::directories::user::{self, User};
 use crate::ids::ResourceId;
 
@@ -149,6 +151,11 @@ pub(super) async fn create(
 ) -> Result<Resource, Refusal> {
     let document::Incoming { document, members } = document::read(kind, body)?;
     let (store, directory_id) = (&caller.context.store, caller.directory_id());
+    let attempt = Attempt {
+        kind: kind.into(),
+        operation: Operation::Create,
+        target: Target::of_new(kind.into(), &document),
+    };
     let created = match kind {
         ResourceType::User => user::create(store, directory_id, caller.actor, id, document)
             .await
@@ -160,7 +167,34 @@ pub(super) async fn create(
                 .map(Resource::Group)
         }
     };
-    created.map_err(|error| refuse(kind, error))
+    match created {
+        Ok(created) => Ok(created),
+        Err(error) => Err(turn_away(caller, attempt, error).await),
+    }
+}
+
+/// What is refused because of who is master at present is noted: it is missing until it comes again.
+async fn turn_away(caller: &Caller, attempt: Attempt, error: resource::Error) -> Refusal {
+    let kind = attempt.kind.into();
+    if let resource::Error::Denied(denied) = &error {
+        let (store, directory_id) = (&caller.context.store, caller.directory_id());
+        let noted = refused::note(store, directory_id, caller.actor, attempt, denied).await;
+        if let Err(error) = noted {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a refused write could not be noted"
+            );
+        }
+    }
+    refuse(kind, error)
+}
+
+fn attempt(kind: ResourceType, operation: Operation, id: ResourceId) -> Attempt {
+    Attempt {
+        kind: kind.into(),
+        operation,
+        target: Target::Resource(id),
+    }
 }
 
 /// Puts a PUT's body in the place of a resource.
@@ -172,13 +206,14 @@ pub(super) async fn replace(
     body: Map<String, Value>,
 ) -> Result<Resource, Refusal> {
     let document::Incoming { document, members } = document::read(kind, body)?;
+    let operation = Operation::Replace;
     match kind {
         ResourceType::User => {
             let change: user::Change = Arc::new(move |user| {
                 conditions.check_write(user.row.version)?;
                 Ok(document.clone())
             });
-            modify_user(caller, id, change).await
+            modify_user(caller, operation, id, change).await
         }
         ResourceType::Group => {
             let change: group::Change = Arc::new(move |group| {
@@ -186,7 +221,7 @@ pub(super) async fn replace(
                 Ok(document.clone())
             });
             let members = Change::Replace(members::known(members.unwrap_or_default()));
-            modify_group(caller, id, change, vec![members]).await
+            modify_group(caller, operation, id, change, vec![members]).await
         }
     }
 }
@@ -200,6 +235,7 @@ pub(super) async fn patch(
     body: Map<String, Value>,
 ) -> Result<Resource, Refusal> {
     let operations = operation::read(body)?;
+    let operation = Operation::Patch;
     match kind {
         ResourceType::User => {
             let change: user::Change = Arc::new(move |user| {
@@ -208,7 +244,7 @@ pub(super) async fn patch(
                 let context = patch::Context { id: &id };
                 Ok(patch::apply(kind, &user.document, &operations, &context)?)
             });
-            modify_user(caller, id, change).await
+            modify_user(caller, operation, id, change).await
         }
         ResourceType::Group => {
             let patch = members::group(operations)?;
@@ -224,34 +260,42 @@ pub(super) async fn patch(
                 let context = patch::Context { id: &id };
                 Ok(patch::apply(kind, &group.document, &operations, &context)?)
             });
-            modify_group(caller, id, change, members).await
+            modify_group(caller, operation, id, change, members).await
         }
     }
 }
 
 async fn modify_user(
     caller: &Caller,
+    operation: Operation,
     id: ResourceId,
     change: user::Change,
 ) -> Result<Resource, Refusal> {
     let (store, directory_id) = (&caller.context.store, caller.directory_id());
-    let user = user::modify(store, directory_id, caller.actor, id, change)
-        .await
-        .map_err(|error| refuse(ResourceType::User, error))?;
-    with_groups(caller, user).await
+    match user::modify(store, directory_id, caller.actor, id, change).await {
+        Ok(user) => with_groups(caller, user).await,
+        Err(error) => {
+            let attempt = attempt(ResourceType::User, operation, id);
+            Err(turn_away(caller, attempt, error).await)
+        }
+    }
 }
 
 async fn modify_group(
     caller: &Caller,
+    operation: Operation,
     id: ResourceId,
     change: group::Change,
     members: Vec<Change>,
 ) -> Result<Resource, Refusal> {
     let (store, directory_id) = (&caller.context.store, caller.directory_id());
-    group::modify(store, directory_id, caller.actor, id, change, members)
-        .await
-        .map(Resource::Group)
-        .map_err(|error| refuse(ResourceType::Group, error))
+    match group::modify(store, directory_id, caller.actor, id, change, members).await {
+        Ok(group) => Ok(Resource::Group(group)),
+        Err(error) => {
+            let attempt = attempt(ResourceType::Group, operation, id);
+            Err(turn_away(caller, attempt, error).await)
+        }
+    }
 }
 
 /// Deletes a resource.
@@ -274,5 +318,11 @@ pub(super) async fn delete(
             group::delete(store, directory_id, caller.actor, id, check).await
         }
     };
-    deleted.map_err(|error| refuse(kind, error))
+    match deleted {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let attempt = attempt(kind, Operation::Delete, id);
+            Err(turn_away(caller, attempt, error).await)
+        }
+    }
 }

@@ -11,7 +11,7 @@ const FOUNDATIONS: [&str; 8] = [
     "actor", "clock", "ids", "json", "keys", "outbound", "secrets", "storage",
 ];
 /// Modules that may be built on foundations, and not the other way round.
-const ABOVE: [&str; 18] = [
+const ABOVE: [&str; 19] = [
     "activity",
     "api",
     "app",
@@ -25,6 +25,7 @@ const ABOVE: [&str; 18] = [
     "jobs",
     "limits",
     "requests",
+    "schema",
     "scim",
     "simulate",
     "tenancy",
@@ -175,6 +176,14 @@ fn directories_do_not_know_who_is_told() {
 #[test]
 fn events_know_neither_who_makes_nor_who_sends_them() {
     assert_uses_none_of("events", &["api", "directories", "scim", "web", "webhooks"]);
+}
+
+#[test]
+fn what_a_resource_may_be_depends_on_nobody_who_asks() {
+    assert_uses_none_of(
+        "schema",
+        &["api", "events", "scim", "storage", "web", "webhooks"],
+    );
 }
 
 #[test]

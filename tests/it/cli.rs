@@ -27,6 +27,7 @@ on_both_databases! {
     directories_are_stopped_deleted_and_restored_beside_a_server_and_through_its_api,
     tokens_are_moved_from_one_to_the_next_here_and_through_the_api,
     the_audit_trail_is_shown_and_verified,
+    who_is_master_and_what_is_not_settled_is_said_and_shown,
 }
 
 /// No test waits longer than this for a process.
@@ -610,6 +611,34 @@ fn the_audit_trail_is_shown_and_verified(database: &Database) {
         &["audit", "verify", "--heads", "nowhere"],
     ));
     assert!(nowhere.contains("nowhere"), "{nowhere}");
+}
+
+fn who_is_master_and_what_is_not_settled_is_said_and_shown(database: &Database) {
+    let _server = Server::start(rollcall_on(database, &["serve"]));
+    let verb = |arguments: &[&str]| succeed(rollcall_on(database, arguments));
+    let organization = verb(&["org", "create", "--name", "Acme"]);
+    let organization = field(&organization, "id");
+    let made = ["directory", "create", "--organization", organization];
+    let made = verb(&[&made[..], &["--name", "Okta"]].concat());
+    let id = field(&made, "id");
+
+    let before = verb(&["directory", "management", id]);
+    let manual = verb(&["directory", "management", id, "manual"]);
+    let deleting = verb(&["directory", "inactive-users", id, "delete"]);
+
+    assert_eq!(field(&before, "mode"), "provider");
+    assert_eq!(field(&manual, "mode"), "manual");
+    assert_eq!(field(&manual, "changed_by"), "somebody at the command line");
+    assert_eq!(field(&deleting, "policy"), "delete");
+    assert_eq!(
+        field(&verb(&["directory", "inactive-users", id]), "policy"),
+        "delete"
+    );
+    for list in ["drift", "refused-writes"] {
+        assert_eq!(field(&verb(&["directory", list, id]), "total"), "0");
+    }
+    let wrong = ["directory", "management", id, "nobody"];
+    assert_eq!(run(rollcall_on(database, &wrong)).status.code(), Some(2));
 }
 
 #[test]

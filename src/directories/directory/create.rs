@@ -59,6 +59,8 @@ impl UseCase for Create {
             management_changed_by: None,
             management_changed_at: None,
             inactive_users: "retain".to_owned(),
+            aligning_since: None,
+            has_unsettled: false,
             deliveries_held_at: None,
             deliveries_held_by: None,
             writes_refused_at: None,

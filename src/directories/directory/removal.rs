@@ -45,6 +45,8 @@ impl UseCase for RemoveRows {
             ("user_emails", "(email_key, user_id)"),
             ("users", "(id)"),
             ("groups", "(id)"),
+            ("refused_writes", "(id)"),
+            ("drift", "(id)"),
             ("scim_tokens", "(id)"),
             ("resource_counts", "(id)"),
             ("directory_addresses", "(address)"),

@@ -24,6 +24,8 @@ pub struct Model {
     pub management_changed_by: Option<String>,
     pub management_changed_at: Option<DateTimeUtc>,
     pub inactive_users: String,
+    pub aligning_since: Option<DateTimeUtc>,
+    pub has_unsettled: bool,
     pub deliveries_held_at: Option<DateTimeUtc>,
     pub deliveries_held_by: Option<String>,
     pub writes_refused_at: Option<DateTimeUtc>,

@@ -6,10 +6,13 @@ mod directories;
 mod endpoints;
 mod errors;
 mod idempotency;
+mod inactive;
+mod management;
 mod organizations;
 mod states;
 mod token_events;
 mod tokens;
+mod users;
 
 /// The fields that an answer says are wrong.
 fn fields(problem: &serde_json::Value) -> Vec<&str> {

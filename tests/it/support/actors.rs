@@ -213,6 +213,33 @@ impl Vendor {
         .await
     }
 
+    /// Any request about a directory: `path` is what follows its id.
+    pub(crate) async fn of_directory(
+        &self,
+        method: &str,
+        directory_id: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        let path = format!("/admin/v1/directories/{directory_id}{path}");
+        let body = body.map(|body| body.to_string());
+        self.raw(method, &path, &[], body.as_deref()).await
+    }
+
+    /// Makes the provider (`provider`) or the vendor (`manual`) the master of a directory.
+    pub(crate) async fn manage(&self, directory_id: &str, mode: &str) -> Answer {
+        let body = Some(json!({"mode": mode}));
+        self.of_directory("PUT", directory_id, "/management", body)
+            .await
+    }
+
+    /// Says what becomes of inactive users.
+    pub(crate) async fn set_inactive_users(&self, directory_id: &str, policy: &str) -> Answer {
+        let body = Some(json!({"policy": policy}));
+        self.of_directory("PUT", directory_id, "/inactive_users", body)
+            .await
+    }
+
     /// As the wire contract has it, which wants event types.
     pub(crate) async fn create_contract_endpoint(&self, body: Value) -> Answer {
         self.post("/webhook_endpoints", body).await

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::attribute::{Attribute, Mutability};
 use super::{Resolved, ResourceType, Target, coerce, group, resolve_text};
-use crate::scim::error::ScimError;
+use crate::schema::error::ScimError;
 
 /// Bytes of the names that databases index.
 const NAME_BYTES_MAX: usize = 1_024;

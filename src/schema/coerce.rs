@@ -10,7 +10,7 @@ use chrono::DateTime;
 use serde_json::{Map, Value};
 
 use super::attribute::{Attribute, AttributeType, Mutability};
-use crate::scim::error::ScimError;
+use crate::schema::error::ScimError;
 
 /// How many elements one multi-valued attribute may hold.
 pub const ELEMENTS_MAX: usize = 1_000;

@@ -202,7 +202,7 @@ impl Attribute {
     }
 
     /// An attribute that no schema describes.
-    pub(in crate::scim) const fn undescribed(kind: AttributeType) -> Self {
+    pub(crate) const fn undescribed(kind: AttributeType) -> Self {
         Self::new("", kind, "")
     }
 

@@ -4,17 +4,20 @@
 //! extensions; an [`AttributePath`] is a name as a client wrote it, and [`resolve`] says what it
 //! stands for. Names and URNs are compared without case everywhere (RFC 7643 section 2.1), and what
 //! is stored has the schema's spelling. Attributes are data, so everything that reads, patches,
-//! filters or announces them follows from the same tables.
+//! filters or announces them follows from the same tables. [`body`] reads strict JSON, and [`document`]
+//! makes of it what is kept, or an [`error`]. Pure: whoever asks for a write goes through the same.
 
 use std::fmt;
 
 use serde_json::Value;
 
 pub mod attribute;
+pub mod body;
 pub mod coerce;
 pub mod discovery;
 pub mod document;
 pub mod enterprise_user;
+pub mod error;
 pub mod group;
 pub mod user;
 

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{Incoming, MemberValue, read};
-use crate::scim::error::{ScimError, ScimType};
-use crate::scim::schema::ResourceType;
+use crate::schema::ResourceType;
+use crate::schema::error::{ScimError, ScimType};
 
 const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
 

@@ -14,7 +14,7 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::scim::error::ScimError;
+use crate::schema::error::ScimError;
 
 /// How much one body may hold. The number of bytes is limited before the body gets here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,7 +278,7 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use super::{Limits, parse};
-    use crate::scim::error::{ScimError, ScimType};
+    use crate::schema::error::{ScimError, ScimType};
 
     fn read(text: &str) -> Result<Map<String, Value>, ScimError> {
         parse(text.as_bytes(), &Limits::default())
