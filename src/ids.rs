@@ -115,6 +115,11 @@ id!(
     "audit_entry_"
 );
 id!(
+    /// An erasure of a person.
+    ErasureId,
+    "erasure_"
+);
+id!(
     /// An event of the log.
     EventId,
     "event_"

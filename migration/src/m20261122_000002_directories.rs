@@ -64,17 +64,29 @@ impl MigrationTrait for Migration {
             manager.create_index(plain).await?;
         }
         // The few directories whose deliveries are held are looked for every second.
-        for column in ["deliveries_held_at", "deletion_due_at"] {
+        for column in ["deliveries_held_at", "deletion_due_at", "aligning_since"] {
             let mut set = index("directories", &[column]);
             set.and_where(Expr::col(column).is_not_null());
             manager.create_index(set).await?;
         }
+        // Whether a person may sign in is asked without a directory. An expression, so that PostgreSQL
+        // does not take these for a provider's question about one directory.
+        for table in ["users", "user_emails"] {
+            manager
+                .get_connection()
+                .execute_unprepared(&format!(
+                    "CREATE INDEX {table}_email_everywhere ON {table} ((email_key || ''))"
+                ))
+                .await?;
+        }
+        // They hold nothing but what is counted.
         let mut inactive = index("users", &["directory_id", "id"]);
+        inactive.name("users_directory_id_inactive");
         inactive.and_where(Expr::col("active").not());
         manager.create_index(inactive).await?;
-        let mut aligning = index("directories", &["aligning_since"]);
-        aligning.and_where(Expr::col("aligning_since").is_not_null());
-        manager.create_index(aligning).await?;
+        let mut ended = index("users", &["directory_id", "ended_at"]);
+        ended.and_where(Expr::col("ended_at").is_not_null());
+        manager.create_index(ended).await?;
         Ok(())
     }
 

@@ -50,6 +50,10 @@ impl MigrationTrait for Migration {
         manager
             .create_index(index("deliveries", &["endpoint_id", "shard", "position"]))
             .await?;
+        // What receivers answered about a person is looked up by their events when they are erased.
+        manager
+            .create_index(index("attempts", &["position"]))
+            .await?;
         for shard in 0..SHARDS {
             manager
                 .execute(

@@ -44,6 +44,10 @@ impl MigrationTrait for Migration {
         let mut acts = index("audit_entries", &["action", "created_at", "id"]);
         acts.and_where(Expr::col("action").ne("scim.write"));
         manager.create_index(acts).await?;
+        let mut refused = index("scim_requests", &["directory_id", "id"]);
+        refused.name("scim_requests_directory_id_refused");
+        refused.and_where(Expr::col("status").gte(400));
+        manager.create_index(refused).await?;
         Ok(())
     }
 

@@ -10,13 +10,18 @@
 pub mod api_keys;
 pub mod audit;
 mod caller;
+pub mod checks;
 pub mod directories;
 pub mod directory_states;
 pub mod endpoints;
+pub mod erasure;
+pub mod explanations;
 pub mod groups;
+pub mod health;
 mod idempotency;
 pub mod management;
 pub mod organizations;
+pub mod person;
 mod problem;
 mod read;
 pub mod requests;

@@ -12,8 +12,8 @@ use super::endpoints::Events;
 use super::requests::ListRequests;
 use super::tokens::{CreateToken, RotateToken};
 use super::{
-    Problem, api_keys, audit, directories, directory_states, endpoints, idempotency, organizations,
-    read, requests, tokens,
+    Problem, api_keys, audit, checks, directories, directory_states, endpoints, erasure,
+    explanations, health, idempotency, organizations, read, requests, tokens,
 };
 use crate::web::front::Refused;
 
@@ -53,6 +53,11 @@ pub fn configure(config: &mut ServiceConfig) {
                         .route(patch().to(configure_directory))
                         .route(delete().to(delete_directory)),
                 )
+                .service(endpoint("/sign_in_checks").route(get().to(check_sign_in)))
+                .service(endpoint("/registration_checks").route(get().to(check_registration)))
+                .service(endpoint("/explanations").route(get().to(explain)))
+                .service(endpoint("/erasures").route(post().to(erase)))
+                .service(endpoint("/directories/{id}/health").route(get().to(show_health)))
                 .service(
                     endpoint("/directories/{id}/labels/{label}")
                         .route(delete().to(remove_directory_label)),
@@ -212,6 +217,32 @@ async fn delete_contract_directory(caller: Caller, id: Path<String>) -> Answer {
 async fn turn_directory(caller: Caller, path: Path<(String, String)>) -> Answer {
     let view = directory_states::turn(&caller, &path.0, &path.1).await?;
     Ok(HttpResponse::Ok().json(view))
+}
+
+async fn show_health(caller: Caller, id: Path<String>) -> Answer {
+    let view = health::show(&caller, &id).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn check_sign_in(caller: Caller, request: HttpRequest) -> Answer {
+    let view = checks::sign_in(&caller, &read::query(request.query_string())?).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn check_registration(caller: Caller, request: HttpRequest) -> Answer {
+    let view = checks::registration(&caller, &read::query(request.query_string())?).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn explain(caller: Caller, request: HttpRequest) -> Answer {
+    let view = explanations::explain(&caller, &read::query(request.query_string())?).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn erase(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {
+    let body = read::body(&caller.context, &request, payload).await?;
+    let view = erasure::create(&caller, &body).await?;
+    Ok(HttpResponse::Created().json(view))
 }
 
 async fn create_token(

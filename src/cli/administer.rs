@@ -13,8 +13,8 @@ use super::print_line;
 use crate::api::endpoints::Events;
 use crate::api::requests::ListRequests;
 use crate::api::{
-    self, Caller, Problem, api_keys, audit, directories, directory_states, endpoints, management,
-    organizations, requests, tokens,
+    self, Caller, Problem, api_keys, audit, directories, directory_states, endpoints, explanations,
+    management, organizations, requests, tokens,
 };
 use crate::app;
 use crate::clock::{Clock, SystemClock};
@@ -108,16 +108,21 @@ impl Request {
 
 /// Runs the request and prints what it gives.
 pub(super) async fn run(file: Option<&Path>, request: Request) -> anyhow::Result<bool> {
-    let view = match &request.place.url {
-        Some(url) => send(url, &request).await?,
-        None => run_here(file, &request).await?,
-    };
+    let view = ask(file, &request).await?;
     if request.place.json {
         print_line(&view.to_string())?;
     } else {
         print_view(&view)?;
     }
     Ok(true)
+}
+
+/// Runs the request, here or at a server.
+pub(super) async fn ask(file: Option<&Path>, request: &Request) -> anyhow::Result<Value> {
+    match &request.place.url {
+        Some(url) => send(url, request).await,
+        None => run_here(file, request).await,
+    }
 }
 
 async fn send(url: &str, request: &Request) -> anyhow::Result<Value> {
@@ -208,6 +213,9 @@ async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
         ) => operate_on_management(caller, id, request).await,
         (Method::Post, ["admin", "v1", "directories", id, "tokens"]) => {
             tokens::create(caller, id, read(body)?).await
+        }
+        (Method::Get, ["admin", "v1", "explanations"]) => {
+            explanations::explain(caller, &api::query(query)?).await
         }
         (Method::Get, ["admin", "v1", "directories", id, "requests"]) => {
             requests::list(caller, id, ListRequests::parse(query)?).await

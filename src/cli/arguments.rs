@@ -9,6 +9,7 @@ use url::form_urlencoded;
 
 use super::administer::Request;
 use super::audit::AuditVerb;
+use super::why::WhyArguments;
 use crate::simulate::Dialect;
 
 /// A self-hosted directory-sync broker: SCIM 2.0 in, signed and ordered webhooks out.
@@ -53,6 +54,8 @@ pub(super) enum Verb {
     /// The audit trail
     #[command(subcommand)]
     Audit(AuditVerb),
+    /// Explain why a person is missing in the app
+    Why(WhyArguments),
 }
 
 #[derive(Debug, Default, Args)]

@@ -8,6 +8,7 @@ mod administer;
 mod arguments;
 mod audit;
 mod serve;
+mod why;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -61,6 +62,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         Verb::Token(verb) => administer::run(file, verb.into_request()).await,
         Verb::Endpoint(verb) => administer::run(file, verb.into_request()).await,
         Verb::Audit(verb) => audit::run(file, verb).await,
+        Verb::Why(arguments) => why::run(file, arguments).await,
     }
 }
 

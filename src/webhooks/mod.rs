@@ -10,10 +10,12 @@
 //! ones that it depends on, as [`links`] lets the receiver check. Leases make double work rare; the
 //! fence on every record makes it harmless.
 
+pub mod backlog;
 pub mod breaker;
 pub mod dispatcher;
 pub mod driver;
 pub mod endpoint;
+pub mod explain;
 pub mod holds;
 mod keeper;
 pub mod lanes;

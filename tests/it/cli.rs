@@ -16,6 +16,7 @@ use crate::support::postgres;
 
 on_both_databases! {
     verbs_beside_a_server_and_through_its_api_print_the_same_fields,
+    why_explains_beside_a_server_and_through_its_api,
     an_unready_database_is_told_and_migrated,
     a_server_ends_well_at_sigterm,
     the_first_key_is_written_into_a_private_file,
@@ -281,6 +282,33 @@ fn verbs_beside_a_server_and_through_its_api_print_the_same_fields(database: &Da
     let shown: Value =
         serde_json::from_str(&through(&["org", "create", "--name", "x", "--json"])).unwrap();
     assert_eq!(shown["object"], "organization");
+}
+
+fn why_explains_beside_a_server_and_through_its_api(database: &Database) {
+    let mut server = Server::start(rollcall_on(database, &["serve"]));
+    let key = server.first_key();
+    let arguments = ["why", "ada@example.com"];
+
+    let beside = succeed(rollcall_on(database, &arguments));
+
+    assert!(beside.starts_with("never_sent: "), "{beside}");
+    let through = |arguments: &[&str]| {
+        let mut command = rollcall(database.directory(), arguments);
+        command.args(["--url", &server.url, "--api-key", &key]);
+        command
+    };
+    assert_eq!(succeed(through(&arguments)), beside);
+    let shown = succeed(through(&["why", "ada@example.com", "--json"]));
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["email"], "ada@example.com");
+    let elsewhere = ["why", "ada@example.com", "--directory", "directory_1"];
+    let (here, there) = (
+        fail(rollcall_on(database, &elsewhere)),
+        fail(through(&elsewhere)),
+    );
+    for refused in [here, there] {
+        assert!(refused.contains("directory_1"), "{refused}");
+    }
 }
 
 fn an_unready_database_is_told_and_migrated(database: &Database) {

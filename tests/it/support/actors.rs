@@ -171,6 +171,35 @@ impl Vendor {
         self.post(&path, json!({})).await
     }
 
+    async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Answer {
+        let query: String = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(query)
+            .finish();
+        self.get(&format!("{path}?{query}")).await
+    }
+
+    pub(crate) async fn sign_in_check(&self, query: &[(&str, &str)]) -> Answer {
+        self.ask("/admin/v1/sign_in_checks", query).await
+    }
+
+    pub(crate) async fn registration_check(&self, email: &str) -> Answer {
+        self.ask("/admin/v1/registration_checks", &[("email", email)])
+            .await
+    }
+
+    pub(crate) async fn explanation(&self, query: &[(&str, &str)]) -> Answer {
+        self.ask("/admin/v1/explanations", query).await
+    }
+
+    pub(crate) async fn health(&self, directory_id: &str) -> Answer {
+        self.get(&format!("/admin/v1/directories/{directory_id}/health"))
+            .await
+    }
+
+    pub(crate) async fn erase(&self, body: Value) -> Answer {
+        self.post("/admin/v1/erasures", body).await
+    }
+
     pub(crate) async fn create_token(&self, directory_id: &str, body: Value) -> Answer {
         let path = format!("/admin/v1/directories/{directory_id}/tokens");
         self.post(&path, body).await
