@@ -117,7 +117,7 @@ impl MigrationTrait for Migration {
 /// `flatten_groups` says whether events tell of everybody in a group, or only of its direct members.
 /// `management` says who is master of its users and groups, `inactive_users` what becomes of those who
 /// are deactivated; while those who are inactive already are brought into line with it, `aligning_since`
-/// is set. `has_unsettled` says whether `refused_writes` or `drift` has rows of it. `â¦_by` says in words
+/// is set. `has_unsettled` says whether `refused_writes` or `drift` has rows of it. `…_by` says in words
 /// who did it. `deletion_with_organization` is set if it goes because its organization does;
 /// `rows_removed` counts how far the removal of a deleted one is.
 fn directories() -> TableCreateStatement {

@@ -12,7 +12,7 @@ use sea_orm_migration::sea_orm::DbBackend;
 pub(crate) struct Migration;
 
 /// The tables whose rows belong to directories and are written in their transactions.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 11] = [
     "directory_addresses",
     "scim_tokens",
     "users",
@@ -21,6 +21,8 @@ const TABLES: [&str; 9] = [
     "memberships",
     "group_members",
     "resource_counts",
+    "refused_writes",
+    "drift",
     "events",
 ];
 

@@ -54,6 +54,8 @@ fn view(directory: &directories::Model, health: &Health, endpoints: &[Value]) ->
             "expiring": health.tokens.expiring.iter().map(token).collect::<Vec<_>>(),
             "last_used": health.tokens.last_used.as_ref().map(token),
         },
+        "refused_writes": health.unsettled.refused_writes,
+        "drift": health.unsettled.drift,
         "endpoints": endpoints,
         "state": directory.state,
         "management": directory.management,

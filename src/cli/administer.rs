@@ -281,7 +281,8 @@ fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
     })
 }
 
-/// Prints what is in a list, set apart by empty lines, and where it goes on; or the fields of an object.
+/// Prints what is in a list, set apart by empty lines, how much there is of it, and where it goes on; or
+/// the fields of an object.
 fn print_view(view: &Value) -> anyhow::Result<()> {
     let Some(items) = view.get("data").and_then(Value::as_array) else {
         return print_fields(view);
@@ -291,6 +292,10 @@ fn print_view(view: &Value) -> anyhow::Result<()> {
             print_line("")?;
         }
         print_fields(item)?;
+    }
+    if let Some(total) = view.get("total") {
+        let gap = if items.is_empty() { "" } else { "\n" };
+        print_line(&format!("{gap}total  {total}"))?;
     }
     match view.pointer("/list_metadata/after").and_then(Value::as_str) {
         Some(after) => print_line(&format!("\nThere may be more: --after {after}")),

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::directory::{self, State};
 use super::gate::Management;
+use super::management::{self, Unsettled};
 use super::token;
 use crate::ids::RequestId;
 use crate::storage::Store;
@@ -131,6 +132,8 @@ pub struct Health {
     pub people: People,
     /// What opens it.
     pub tokens: Tokens,
+    /// What is not settled between its masters.
+    pub unsettled: Unsettled,
     /// One word for all of it.
     pub verdict: Verdict,
 }
@@ -154,6 +157,7 @@ pub async fn look(
         last_day: requests_since(store, directory, now - Duration::days(1)).await?,
         people: people(store, directory).await?,
         tokens: tokens(store.reader(), directory, now).await?,
+        unsettled: management::unsettled(store.reader(), directory.id).await?,
         verdict: judge(directory, last_request_at, last_hour, now),
     })
 }

@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_the_next_to_be_taken() {
         let queue = Queue::default();
-        for _ in 0..BATCH_RECORDS + 1 {
+        for _ in 0..=BATCH_RECORDS {
             queue.push(record(1));
         }
         let bytes = queue.lock().bytes;

@@ -116,7 +116,7 @@ pub(super) fn has_token(text: &str) -> bool {
 /// What percent-encoding hides.
 fn decoded(text: &str) -> String {
     form_urlencoded::parse(text.as_bytes())
-        .map(|(name, value)| format!("{name}{value}"))
+        .flat_map(|(name, value)| [name, value])
         .collect()
 }
 
@@ -186,9 +186,10 @@ impl Serialize for Fields<'_> {
             name.eq_ignore_ascii_case("path") && value.as_str().is_some_and(is_password)
         });
         let is_safe = |name: &str, value: &Value| {
-            !is_password(name)
-                && !(sets_password && name.eq_ignore_ascii_case("value"))
-                && !(name.eq_ignore_ascii_case("filter") && speaks_of_password(value))
+            let is_secret = is_password(name)
+                || sets_password && name.eq_ignore_ascii_case("value")
+                || name.eq_ignore_ascii_case("filter") && speaks_of_password(value);
+            !is_secret
         };
         let fields = self.0.iter().filter(|(name, value)| is_safe(name, value));
         serializer.collect_map(fields.map(|(name, value)| (name, Safe(value))))

@@ -68,12 +68,11 @@ fn record(
     duration: Duration,
 ) -> Option<Record> {
     let note: Note = request.extensions_mut().remove().unwrap_or_default();
-    let (directory, token) = match note.opened {
-        Some((directory_id, token_id)) => (Place::Known(directory_id), Presented::Opened(token_id)),
-        None => {
-            let (_, address) = caller::called(request);
-            (Place::At(address?.as_str().to_owned()), presented(request))
-        }
+    let (directory, token) = if let Some((directory_id, token_id)) = note.opened {
+        (Place::Known(directory_id), Presented::Opened(token_id))
+    } else {
+        let (_, address) = caller::called(request);
+        (Place::At(address?.as_str().to_owned()), presented(request))
     };
     let endpoint = endpoint(request);
     let user_agent = request.headers().get(header::USER_AGENT);

@@ -31,6 +31,9 @@ on_both_databases! {
     who_is_master_and_what_is_not_settled_is_said_and_shown,
 }
 
+/// How a verb is run: on the database, or through a server.
+type Way<'a> = &'a dyn Fn(&[&str]) -> Command;
+
 /// No test waits longer than this for a process.
 const PATIENCE: Duration = Duration::from_secs(30);
 const KEY: &str = "rcmk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -544,7 +547,7 @@ fn directories_are_stopped_deleted_and_restored_beside_a_server_and_through_its_
         command
     };
     let beside = |arguments: &[&str]| rollcall_on(database, arguments);
-    let ways: [&dyn Fn(&[&str]) -> Command; 2] = [&beside, &through];
+    let ways: [Way<'_>; 2] = [&beside, &through];
     for verb in ways {
         let run = |arguments: &[&str]| succeed(verb(arguments));
         let organization = run(&["org", "create", "--name", "Acme"]);

@@ -8,14 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::TimeDelta;
+use rollcall::actor::Actor;
 use rollcall::app::{self, Running};
-use rollcall::clock::{Clock as _, ManualClock, SystemClock};
+use rollcall::clock::{ManualClock, SystemClock};
 use rollcall::config::Config;
+use rollcall::directories::deletion;
+use rollcall::directories::directory::{self, Flow};
 use rollcall::ids::DirectoryId;
-use rollcall::storage::tables::{directories, endpoint_cursors, exceptions, lagging};
+use rollcall::storage::tables::{endpoint_cursors, exceptions, lagging};
 use rollcall::storage::{Opener, Store};
-use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _};
 use tempfile::TempDir;
 
@@ -39,33 +41,24 @@ enum Reason {
     ToBeDeleted,
 }
 
-impl Reason {
-    fn column(self) -> directories::Column {
-        match self {
-            Self::ByHand => directories::Column::DeliveriesHeldAt,
-            Self::ToBeDeleted => directories::Column::DeletionDueAt,
-        }
-    }
-}
-
-async fn set(store: &Store, scim: &Scim, reason: Reason, at: Option<DateTime<Utc>>) {
-    let id = DirectoryId::parse(scim.directory()).unwrap();
-    let changed = directories::Entity::update_many()
-        .col_expr(reason.column(), Expr::value(at))
-        .filter(directories::Column::Id.eq(id))
-        .exec(store.statement_connection())
-        .await
-        .unwrap();
-    assert_eq!(changed.rows_affected, 1);
-    store.wake().endpoints_changed();
-}
-
 async fn hold(store: &Store, scim: &Scim, reason: Reason) {
-    set(store, scim, reason, Some(SystemClock.now())).await;
+    let id = DirectoryId::parse(scim.directory()).unwrap();
+    let actor = Actor::COMMAND;
+    let held = match reason {
+        Reason::ByHand => directory::stop(store, actor, id, Flow::Deliveries, "a test").await,
+        Reason::ToBeDeleted => deletion::schedule(store, actor, id, TimeDelta::days(3)).await,
+    };
+    held.unwrap();
 }
 
 async fn release(store: &Store, scim: &Scim, reason: Reason) {
-    set(store, scim, reason, None).await;
+    let id = DirectoryId::parse(scim.directory()).unwrap();
+    let actor = Actor::COMMAND;
+    let released = match reason {
+        Reason::ByHand => directory::resume(store, actor, id, Flow::Deliveries).await,
+        Reason::ToBeDeleted => deletion::restore(store, actor, id).await,
+    };
+    released.unwrap();
 }
 
 /// Whether the place of a directory is one of its own, in the database.
@@ -392,7 +385,7 @@ async fn pile_up(world: World) {
 
 async fn shard_of(world: &World, scim: &Scim) -> i16 {
     let id = DirectoryId::parse(scim.directory()).unwrap();
-    let row = directories::Entity::find_by_id(id);
+    let row = rollcall::storage::tables::directories::Entity::find_by_id(id);
     row.one(world.store().reader())
         .await
         .unwrap()

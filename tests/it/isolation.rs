@@ -334,7 +334,7 @@ async fn assert_members_are_own(app: &TestApp, tenant: &Tenant, own: &BTreeSet<S
     }
     assert_eq!(groups.len(), 1 + CONNECTIONS / 2 * ROUNDS);
     let read = tenant.idp.members_of(&tenant.group).await;
-    assert_eq!(read, [tenant.user.clone()]);
+    assert_eq!(read, std::slice::from_ref(&tenant.user));
     let found = tenant
         .idp
         .users(&[("filter", "title pr")])

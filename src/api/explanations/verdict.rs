@@ -224,19 +224,17 @@ fn filtered_out(facts: &Facts) -> String {
 fn held(facts: &Facts) -> String {
     let directory = facts.directory.as_ref();
     let due_at = directory.and_then(|directory| directory.deletion_due_at);
-    match due_at {
-        Some(at) => format!(
+    if let Some(at) = due_at {
+        return format!(
             "The directory will be deleted at {}, and sends nothing.",
             clock::text(at)
-        ),
-        None => {
-            let at = directory.and_then(|directory| directory.deliveries_held_at);
-            format!(
-                "The deliveries of the directory have been held since {}.",
-                moment(at)
-            )
-        }
+        );
     }
+    let at = directory.and_then(|directory| directory.deliveries_held_at);
+    format!(
+        "The deliveries of the directory have been held since {}.",
+        moment(at)
+    )
 }
 
 /// One sentence for each endpoint about which there is one to say.

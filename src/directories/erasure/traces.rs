@@ -28,7 +28,7 @@ impl Traces {
     /// Reads all events of a person for the names that they ever had.
     pub(super) async fn gather(store: &Store, person: Person) -> Result<Self, DbErr> {
         let mut traces = Self::default();
-        traces.add(Subject::Resource(person.id));
+        traces.add(&Subject::Resource(person.id));
         for kind in KINDS {
             let mut after = 0;
             loop {
@@ -48,7 +48,7 @@ impl Traces {
     fn read(&mut self, row: &events::Model) {
         self.requests.extend(row.request_id);
         for name in row.names.iter().flat_map(|names| names.lines()) {
-            self.add(Subject::UserName(name.to_owned()));
+            self.add(&Subject::UserName(name.to_owned()));
         }
         let payload: Value = serde_json::from_str(&row.payload).unwrap_or_default();
         let Some(user) = payload.get("data").map(user_of) else {
@@ -71,17 +71,17 @@ impl Traces {
             .filter_map(|email| text(email, "value"))
             .chain(text(user, "email"));
         for email in emails {
-            self.add(Subject::Email(fold(&email)));
+            self.add(&Subject::Email(fold(&email)));
         }
         if let Some(name) = text(user, "username") {
-            self.add(Subject::UserName(fold(&name)));
+            self.add(&Subject::UserName(fold(&name)));
         }
         if let Some(id) = text(user, "idp_id") {
-            self.add(Subject::ExternalId(id));
+            self.add(&Subject::ExternalId(id));
         }
     }
 
-    fn add(&mut self, subject: Subject) {
+    fn add(&mut self, subject: &Subject) {
         self.subjects.insert(subject.to_string());
     }
 }

@@ -8,8 +8,7 @@ use super::{Error, NewToken, append, end, find, is_active, list};
 use crate::actor::Actor;
 use crate::audit;
 use crate::clock;
-use crate::directories::Denied;
-use crate::directories::directory::State;
+use crate::directories::gate;
 use crate::events::Kind;
 use crate::ids::{DirectoryId, ScimTokenId};
 use crate::secrets::{Token, TokenKind};
@@ -54,12 +53,7 @@ impl UseCase for Issue {
 
     async fn run(&self, tx: &WriteTx) -> Result<Issued, Error> {
         // A deleted directory keeps its row for a while, and must not be opened again.
-        let directory = tx.directory().map(|locked| &locked.row);
-        let directory = directory.filter(|row| State::is_open(row));
-        let directory = directory.ok_or(Denied::NoDirectory)?;
-        if let Some(due_at) = directory.deletion_due_at {
-            return Err(Denied::Deleting(due_at).into());
-        }
+        let directory = &gate::open(tx)?;
         let rotated = self.find_rotated(tx).await?;
         let ending = self.find_ending(tx, rotated.as_ref()).await?;
         self.check_room(tx, &ending).await?;

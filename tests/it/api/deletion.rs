@@ -5,8 +5,10 @@ use std::time::Duration;
 use rollcall::actor::Actor;
 use rollcall::directories::{deletion, directory};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::states::{actions, audited};
+
 use crate::support::people;
 use crate::support::receiver::Receiver;
 use crate::support::waiting::eventually;
@@ -290,9 +292,10 @@ async fn race(app: &TestApp, end: impl AsyncFnOnce(&str)) {
     let idp = app.idp().await;
     let id = idp.directory_id.as_str();
     idp.add_user("ada").await;
-    let writers: Vec<_> = (0..6)
-        .map(|writer| tokio::spawn(write_until_the_end(idp.clone(), writer)))
-        .collect();
+    let mut writers = JoinSet::new();
+    for writer in 0..6 {
+        writers.spawn(write_until_the_end(idp.clone(), writer));
+    }
     let sequence = || async {
         let shown = app.vendor().directory(id).await.expect(200);
         shown["sequence"].as_i64().unwrap()
@@ -302,10 +305,7 @@ async fn race(app: &TestApp, end: impl AsyncFnOnce(&str)) {
 
     end(id).await;
 
-    let mut written = 1;
-    for writer in writers {
-        written += writer.await.unwrap();
-    }
+    let written = 1 + writers.join_all().await.into_iter().sum::<usize>();
     let log = events(app, id).await;
     let sequences: Vec<i64> = log.iter().filter_map(|event| event.sequence).collect();
     let expected: Vec<i64> = (1..).take(log.len()).collect();
@@ -432,7 +432,7 @@ async fn the_last_event_arrives_after_all_others(app: TestApp) {
     let ledger = receiver.ledger();
     ledger.assert_complete(id, last);
     ledger.assert_orderly();
-    let accepted = ledger.requests().iter().filter(|one| one.is_accepted());
-    let body: Value = serde_json::from_str(&accepted.last().unwrap().body).unwrap();
+    let mut accepted = ledger.requests().iter().filter(|one| one.is_accepted());
+    let body: Value = serde_json::from_str(&accepted.next_back().unwrap().body).unwrap();
     assert_eq!(body["event"], "dsync.deleted");
 }

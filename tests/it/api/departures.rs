@@ -173,7 +173,7 @@ async fn the_server_ends_and_removes_what_is_due_by_itself(app: TestApp) {
     let (id, idps) = organization_of(&app, 1).await;
     vendor.delete_organization(&id).await.expect(202);
 
-    eventually("the end", Duration::from_secs(60), async || {
+    eventually("the end", Duration::from_mins(1), async || {
         app.advance_seconds(HOUR);
         vendor.organization(&id).await.status() == 404
     })

@@ -179,7 +179,7 @@ async fn a_directory_has_so_many_tokens_and_a_new_one_may_take_the_place_of_one(
     ]);
     assert_eq!(third["errors"], candidates);
     let message = third["message"].as_str().unwrap();
-    let suffix = &idp.token[idp.token.len() - 4..];
+    let suffix = idp.token_suffix();
     let suffixes = [suffix, second["token_suffix"].as_str().unwrap()];
     for word in suffixes.into_iter().chain([
         "\"Okta, new\"), never used",
@@ -259,7 +259,7 @@ async fn a_rotated_token_goes_on_for_as_long_as_it_is_told(app: TestApp) {
     let told = told.expect(201);
     let replaces = json!({
         "id": old,
-        "token_suffix": &brief.token[brief.token.len() - 4..],
+        "token_suffix": brief.token_suffix(),
         "expires_at": "2026-01-15T12:01:30.000Z",
     });
     assert_eq!(told["replaces"], replaces);

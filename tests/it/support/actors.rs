@@ -297,6 +297,12 @@ pub(crate) struct Idp {
 }
 
 impl Idp {
+    /// The end of its token, by which people tell tokens apart.
+    pub(crate) fn token_suffix(&self) -> &str {
+        let start = self.token.len() - 4;
+        self.token.get(start..).unwrap()
+    }
+
     pub(crate) fn new(client: ApiClient, base_url: &str, token: &str, directory_id: &str) -> Self {
         Self {
             client,
