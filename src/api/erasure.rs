@@ -35,6 +35,9 @@ pub async fn create(caller: &Caller, request: &PersonQuery) -> Result<Value, Pro
              organization that is named.",
         ));
     }
+    // What was asked about them a moment ago would else be written down after they are erased.
+    let context = &caller.context;
+    context.request_log.write_down(&context.store).await?;
     let mut receipts = Vec::new();
     for person in people {
         receipts.push(view(&erase(caller, person).await?));

@@ -1,7 +1,7 @@
 //! Why somebody is missing in the vendor's app, at `/admin/v1/explanations` and as `rollcall why`.
 //!
 //! What is known of the person is gathered here, from what the provider asked to what the endpoints
-//! answered; [`verdict`] judges it. Reads only, and not in one transaction: it is for people to read.
+//! answered; its verdict is a pure decision. Reads only, and not in one transaction: it is for people to read.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{

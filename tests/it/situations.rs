@@ -13,7 +13,7 @@ use crate::support::{Answer, Idp, TestApp};
 on_both! {
     what_is_wrong_with_a_request_is_explained
         with [("limits.scim_user_body_bytes", "65536")],
-    what_is_wrong_with_a_token_is_explained,
+    what_is_wrong_with_a_token_is_explained with [("directories.tokens_max", "3")],
     a_directory_that_refuses_says_why,
     a_deleted_directory_says_so,
     a_circle_of_groups_is_explained,
@@ -439,7 +439,7 @@ async fn a_directory_that_refuses_says_why(app: TestApp) {
 async fn a_deleted_directory_says_so(app: TestApp) {
     let idp = app.idp().await;
     app.vendor()
-        .delete_directory(&idp.directory_id)
+        .end_directory(&idp.directory_id)
         .await
         .expect(202);
 

@@ -21,7 +21,7 @@ pub struct NewDirectory {
     pub organization_id: OrganizationId,
     /// Its name.
     pub name: String,
-    /// One of [`KINDS`].
+    /// One of [`KINDS`](super::KINDS).
     pub kind: &'static str,
 }
 

@@ -13,7 +13,7 @@ use crate::support::actors::id_of;
 use crate::support::people::user;
 
 on_both! {
-    a_directorys_health_tells_who_is_in_it_and_what_opens_it,
+    a_directorys_health_tells_who_is_in_it_and_what_opens_it with [("directories.tokens_max", "3")],
     requests_of_the_last_hour_and_day_are_counted,
     undelivered_events_are_counted_for_each_endpoint_and_directory,
     a_verdict_is_the_first_thing_that_is_wrong,
@@ -79,6 +79,7 @@ async fn requests_of_the_last_hour_and_day_are_counted(app: TestApp) {
     let idp = app.idp().await;
     idp.users(&[]).await.expect(200);
     app.write_down_activity().await;
+    app.write_down_requests().await;
     let before = health(&app, &idp.directory_id).await;
     let stranger = app.idp().await;
     // (minutes ago, status)

@@ -182,13 +182,7 @@ async fn who_was_deleted_is_told_when(app: TestApp) {
     );
 
     // Without a directory it is the request log that knows.
-    let deletion = world::events(&app, &idp.directory_id).await.pop().unwrap();
-    let row = scim_requests::Model {
-        id: deletion.request_id.unwrap(),
-        method: "DELETE".to_owned(),
-        ..request(&app, &idp.directory_id, 204)
-    };
-    write(&app, row, vec![Subject::Email(EMAIL.to_owned())]).await;
+    app.write_down_requests().await;
     assert_says(&why(&app).await, "deleted", &at);
     let again = scim_requests::Model {
         method: "DELETE".to_owned(),
