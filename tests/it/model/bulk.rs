@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::requests::Piece;
 use super::store::{Person, Set};
-use super::{Run, group_body, name, nth};
-use crate::support::people::user;
+use super::{Run, group_body, name, nth, user_body};
 
 /// A Bulk request that has been answered.
 struct Answered<'a> {
@@ -70,7 +69,7 @@ impl Run {
         let path_of = |user: usize| format!("/Users/{}", nth(&self.users, user));
         match &pieces[number] {
             Piece::AddUser(n) => {
-                let data = user(&name(*n));
+                let data = user_body(&plain(*n));
                 json!({"method": "POST", "path": "/Users", "bulkId": bulk_id, "data": data})
             }
             Piece::AddGroup(n, of) => {
@@ -81,7 +80,7 @@ impl Run {
             }
             Piece::DeleteUser(user) => json!({"method": "DELETE", "path": path_of(*user)}),
             Piece::ReplaceUser(who, n) => {
-                json!({"method": "PUT", "path": path_of(*who), "data": user(&name(*n))})
+                json!({"method": "PUT", "path": path_of(*who), "data": user_body(&plain(*n))})
             }
         }
     }
