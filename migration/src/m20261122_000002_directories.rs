@@ -79,6 +79,13 @@ impl MigrationTrait for Migration {
                 ))
                 .await?;
         }
+        manager
+            .get_connection()
+            .execute_unprepared(
+                "CREATE INDEX users_user_name_everywhere ON users ((user_name_key || '')) \
+                 WHERE email_key IS NULL",
+            )
+            .await?;
         // They hold nothing but what is counted.
         let mut inactive = index("users", &["directory_id", "id"]);
         inactive.name("users_directory_id_inactive");

@@ -77,7 +77,7 @@ pub async fn explain(caller: &Caller, request: &PersonQuery) -> Result<Value, Pr
 async fn gather(store: &Store, known: &Known, scope: Scope) -> Result<Facts, DbErr> {
     let mut facts = Facts::default();
     find_person(store, known, scope, &mut facts).await?;
-    let mut subjects: Vec<Subject> = known.subject().into_iter().collect();
+    let mut subjects = known.subjects();
     subjects.extend(facts.person.map(|person| Subject::Resource(person.id)));
     if let Some(user) = &facts.user {
         subjects.push(Subject::UserName(user.user_name_key.clone()));

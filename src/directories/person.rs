@@ -25,6 +25,9 @@ const PAGE_ROWS: u64 = 500;
 /// directory is led through the rows of the others.
 const EMAIL_EVERYWHERE: &str = "(email_key || '')";
 
+/// The same for userNames, of whoever has no e-mail address.
+const NAME_EVERYWHERE: &str = "(user_name_key || '')";
+
 /// What is known of a person; the texts are folded as the columns are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -67,13 +70,13 @@ impl Known {
         }
     }
 
-    /// By what requests about the person are found.
-    pub fn subject(&self) -> Option<Subject> {
+    /// By what requests about the person are found. An address may have been sent as a userName only.
+    pub fn subjects(&self) -> Vec<Subject> {
         match self {
-            Self::Email(key) => Some(Subject::Email(key.clone())),
-            Self::UserName(key) => Some(Subject::UserName(key.clone())),
-            Self::IdpId(id) => Some(Subject::ExternalId(id.clone())),
-            Self::User(_) => None,
+            Self::Email(key) => vec![Subject::Email(key.clone()), Subject::UserName(key.clone())],
+            Self::UserName(key) => vec![Subject::UserName(key.clone())],
+            Self::IdpId(id) => vec![Subject::ExternalId(id.clone())],
+            Self::User(_) => Vec::new(),
         }
     }
 
@@ -90,6 +93,7 @@ impl Known {
             Self::Email(key) => {
                 let others = user.get("emails").and_then(Value::as_array);
                 fold(&text(user, "email")) == *key
+                    || fold(&text(user, "username")) == *key
                     || others
                         .into_iter()
                         .flatten()
@@ -107,12 +111,20 @@ impl Known {
         const PRIMARY: &str = "SELECT directory_id, id, 1 AS is_primary FROM users WHERE ";
         match self {
             Self::Email(key) => {
-                let column = match scope {
-                    Scope::Everywhere => EMAIL_EVERYWHERE,
-                    Scope::Organization(_) | Scope::Directory(_) => "email_key",
+                let (column, name) = match scope {
+                    Scope::Everywhere => (EMAIL_EVERYWHERE, NAME_EVERYWHERE),
+                    Scope::Organization(_) | Scope::Directory(_) => ("email_key", "user_name_key"),
                 };
                 sql.push(PRIMARY)
                     .push(column)
+                    .push(" = ")
+                    .bind(key.as_str());
+                scope.push_to(sql, "directory_id");
+                // Whoever has no mailbox may have an address for a userName, as with Entra ID.
+                sql.push(" UNION ALL ")
+                    .push(PRIMARY)
+                    .push("email_key IS NULL AND ")
+                    .push(name)
                     .push(" = ")
                     .bind(key.as_str());
                 scope.push_to(sql, "directory_id");
@@ -211,9 +223,19 @@ pub async fn asked_for(
     known: &Known,
     scope: Scope,
 ) -> Result<BTreeSet<Person>, DbErr> {
-    let Some(subject) = known.subject() else {
-        return Ok(BTreeSet::new());
-    };
+    let mut found = BTreeSet::new();
+    for subject in known.subjects() {
+        found.extend(asked_for_as(store, known, &subject, scope).await?);
+    }
+    Ok(found)
+}
+
+async fn asked_for_as(
+    store: &Store,
+    known: &Known,
+    subject: &Subject,
+    scope: Scope,
+) -> Result<BTreeSet<Person>, DbErr> {
     let mut sql = Sql::default();
     // A request names its directory first in every index, so that the directories lead the way.
     sql.push(

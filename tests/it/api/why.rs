@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::scene::{now, request, set, write};
 use crate::support::actors::id_of;
-use crate::support::people::ada;
+use crate::support::people::{ada, user};
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::waiting::eventually;
 use crate::support::{Idp, TestApp, world};
@@ -19,6 +19,7 @@ use crate::support::{Idp, TestApp, world};
 on_both! {
     who_was_never_sent_is_told_with_when_the_provider_was_heard,
     who_was_refused_is_told_with_the_reason,
+    who_was_refused_by_a_pause_is_found_by_an_address_that_is_a_user_name,
     who_is_inactive_or_ended_is_told_since_when,
     who_was_deleted_is_told_when,
     what_no_endpoint_takes_is_filtered_out,
@@ -133,6 +134,27 @@ async fn who_was_refused_is_told_with_the_reason(app: TestApp) {
     assert_says(&explain(&app, &elsewhere).await, "never_sent", &[]);
     write(&app, request(&app, &idp.directory_id, 201), subject()).await;
     assert_says(&why(&app).await, "never_sent", &[]);
+}
+
+async fn who_was_refused_by_a_pause_is_found_by_an_address_that_is_a_user_name(app: TestApp) {
+    let idp = app.idp().await;
+    let vendor = app.vendor();
+    let id = &idp.directory_id;
+    vendor.turn_directory(id, "pause").await.expect(200);
+    idp.create_user(user(EMAIL)).await.expect(503);
+    app.write_down_requests().await;
+
+    assert_says(&why(&app).await, "refused", &["503", "refused at present"]);
+
+    vendor.turn_directory(id, "resume").await.expect(200);
+    idp.create_user(user(EMAIL)).await.expect(201);
+    app.write_down_requests().await;
+    assert_says(&why(&app).await, "filtered_out", &["no webhook endpoint"]);
+    let check = vendor.sign_in_check(&[("email", EMAIL)]).await.expect(200);
+    assert_eq!(
+        (&check["allowed"], &check["reason"]),
+        (&json!(true), &json!("active"))
+    );
 }
 
 async fn who_is_inactive_or_ended_is_told_since_when(app: TestApp) {
