@@ -3,7 +3,8 @@
 //! Whoever has said, in `rollcall.scope`, which directory a transaction is about, sees and writes the rows
 //! of no other. The server says so in every write transaction of a directory, in which it also gives up
 //! its own rights for those of the role `rollcall_tenant`: the owner of a table, and a superuser, would
-//! pass every policy. Where the role cannot be made, the server goes on without this wall, and says so.
+//! pass every policy. What the role may do, the server sees to at its start, for it may come later than this.
+//! Where there is no such role, the server goes on without this wall, and says so.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -37,15 +38,6 @@ DO $$ BEGIN
     END IF;
 EXCEPTION
     WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN NULL;
-END $$;
-DO $$ BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'rollcall_tenant') THEN
-        EXECUTE format('GRANT USAGE ON SCHEMA %I TO rollcall_tenant', current_schema());
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO rollcall_tenant', current_schema());
-        EXECUTE format('GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA %I TO rollcall_tenant', current_schema());
-        EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO rollcall_tenant', current_schema());
-        EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT USAGE, SELECT ON SEQUENCES TO rollcall_tenant', current_schema());
-    END IF;
 END $$;";
 
 #[async_trait::async_trait]

@@ -29,6 +29,32 @@ pub enum Dialect {
     Postgres,
 }
 
+/// What PostgreSQL knows of the role behind which a directory's transactions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wall {
+    /// It is not there, or not ours to take.
+    Missing,
+    /// It may not yet do what our transactions do.
+    Unprivileged,
+    /// It is as it should be.
+    Ready,
+}
+
+const STATE_OF_WALL: &str = "SELECT pg_has_role(current_user, r.oid, 'MEMBER') AS is_ours, \
+     has_schema_privilege(r.oid, current_schema(), 'USAGE') \
+     AND has_sequence_privilege(r.oid, 'events_position_seq', 'USAGE') \
+     AND NOT EXISTS (SELECT FROM pg_class c WHERE c.relkind = 'r' \
+     AND c.relnamespace = CAST(current_schema() AS regnamespace) \
+     AND NOT has_table_privilege(r.oid, c.oid, 'INSERT')) AS has_rights \
+     FROM pg_roles r WHERE r.rolname = 'rollcall_tenant'";
+
+const GIVE_RIGHTS: &str = "DO $$ BEGIN \
+     EXECUTE format('GRANT USAGE ON SCHEMA %I TO rollcall_tenant', current_schema()); \
+     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I \
+     TO rollcall_tenant', current_schema()); \
+     EXECUTE format('GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA %I TO rollcall_tenant', \
+     current_schema()); END $$";
+
 /// What a pool of connections is for; it decides its size and rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -132,15 +158,39 @@ impl Dialect {
         Ok(transaction)
     }
 
-    /// Whether transactions of a directory can be put behind a wall: its role is there, and is ours to take.
-    pub(super) async fn has_wall(self, connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    /// Whether transactions of a directory can be put behind a wall: its role is there, is ours to take,
+    /// and has been given what it needs. What it lacks is given to it.
+    pub(super) async fn raise_wall(self, connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
         if self == Self::Sqlite {
             return Ok(false);
         }
-        let sql = "SELECT pg_has_role(current_user, oid, 'MEMBER') AS is_ours FROM pg_roles \
-                   WHERE rolname = 'rollcall_tenant'";
-        let row = connection.query_one_raw(self.statement(sql, [])).await?;
-        row.map_or(Ok(false), |row| row.try_get("", "is_ours"))
+        match self.wall(connection).await? {
+            Wall::Missing => Ok(false),
+            Wall::Ready => Ok(true),
+            Wall::Unprivileged => {
+                // Another node may do it at the same time, which makes one of the two fail.
+                if let Err(error) = connection.execute_unprepared(GIVE_RIGHTS).await {
+                    tracing::warn!(%error, "the role rollcall_tenant could not be given its rights");
+                }
+                Ok(self.wall(connection).await? == Wall::Ready)
+            }
+        }
+    }
+
+    async fn wall(self, connection: &impl ConnectionTrait) -> Result<Wall, DbErr> {
+        let row = connection
+            .query_one_raw(self.statement(STATE_OF_WALL, []))
+            .await?;
+        let Some(row) = row else {
+            return Ok(Wall::Missing);
+        };
+        let (is_ours, has_rights): (bool, bool) =
+            (row.try_get("", "is_ours")?, row.try_get("", "has_rights")?);
+        Ok(match (is_ours, has_rights) {
+            (false, _) => Wall::Missing,
+            (true, false) => Wall::Unprivileged,
+            (true, true) => Wall::Ready,
+        })
     }
 
     /// Whether one statement may write to several tables (a WITH of writing statements).

@@ -452,7 +452,8 @@ impl Store {
     /// write.
     async fn has_wall(&self) -> Result<bool, DbErr> {
         let asked = self.inner.has_wall.get_or_try_init(|| async {
-            let has_wall = self.dialect().has_wall(self.reader()).await?;
+            let connection = self.statement_connection();
+            let has_wall = self.dialect().raise_wall(connection).await?;
             if !has_wall && self.dialect() == Dialect::Postgres {
                 tracing::warn!(
                     "row-level security is not in force: the database user may not take the role \
