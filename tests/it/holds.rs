@@ -4,35 +4,30 @@
 //! The server runs inside the test with a clock that the test moves, and once as a process to be killed.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use rollcall::actor::Actor;
-use rollcall::app::{self, Running};
-use rollcall::clock::{ManualClock, SystemClock};
-use rollcall::config::Config;
+use rollcall::clock::SystemClock;
 use rollcall::directories::deletion;
 use rollcall::directories::directory::{self, Flow};
 use rollcall::ids::DirectoryId;
-use rollcall::storage::tables::{endpoint_cursors, exceptions, lagging};
+use rollcall::storage::tables::{endpoint_cursors, lagging};
 use rollcall::storage::{Opener, Store};
 use sea_orm::{ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _};
-use tempfile::TempDir;
 
 use crate::support::client::{Admin, Scim};
 use crate::support::postgres::server;
 use crate::support::process::Installation;
 use crate::support::receiver::{Receiver, Reply};
+use crate::support::still::StillServer;
 use crate::support::waiting::{eventually, settled};
 
-const NOW_MS: i64 = 1_790_000_000_000;
 const MINUTE: i64 = 60_000;
 const SOON: Duration = Duration::from_secs(20);
 /// How soon a hold must be known to every node.
 const HOLD_KNOWN: Duration = Duration::from_millis(1_500);
-const MASTER_KEY: &str = "rcmk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
 /// How a directory comes to be held.
 #[derive(Clone, Copy, Debug)]
@@ -89,72 +84,13 @@ async fn write(scim: &Scim, prefix: &str) {
     scim.patch(&format!("/Users/{}", ids[0]), title).await;
 }
 
-/// A server in this process whose clock stands still.
-struct World {
-    clock: Arc<ManualClock>,
-    files: TempDir,
-    database_url: String,
-    running: Option<Running>,
-    key: String,
-    receiver: Receiver,
-}
-
-impl World {
-    async fn on_sqlite() -> Self {
-        let files = TempDir::with_prefix("rollcall-test-").unwrap();
-        let url = format!("sqlite:{}", files.path().join("test.sqlite3").display());
-        Self::start(files, url).await
-    }
-
-    async fn on_postgres() -> Option<Self> {
-        let files = TempDir::with_prefix("rollcall-test-").unwrap();
-        Some(Self::start(files, server()?.create_database()).await)
-    }
-
-    async fn start(files: TempDir, database_url: String) -> Self {
-        let clock = Arc::new(ManualClock::at(NOW_MS));
-        let running = run(files.path(), &database_url, &clock).await;
-        let receiver = Receiver::start_with(Arc::<ManualClock>::clone(&clock));
-        Self {
-            key: running.first_api_key().unwrap(),
-            running: Some(running),
-            clock,
-            files,
-            database_url,
-            receiver,
-        }
-    }
-
-    async fn restart(&mut self) {
-        self.running.take().unwrap().stop().await;
-        let running = run(self.files.path(), &self.database_url, &self.clock).await;
-        self.running = Some(running);
-    }
-
-    async fn stop(mut self) {
-        self.running.take().unwrap().stop().await;
-    }
-
-    fn admin(&self) -> Admin {
-        let base = format!("http://{}", self.running.as_ref().unwrap().address);
-        Admin::new(&[&base], self.key.clone())
-    }
-
-    fn store(&self) -> &Store {
-        &self.running.as_ref().unwrap().context.store
-    }
-
+impl StillServer {
     /// The same directory through the server that runs now.
     fn again(&self, scim: &Scim) -> Scim {
         scim.through(&format!(
             "http://{}",
             self.running.as_ref().unwrap().address
         ))
-    }
-
-    async fn exceptions(&self) -> Vec<exceptions::Model> {
-        let rows = exceptions::Entity::find();
-        rows.all(self.store().reader()).await.unwrap()
     }
 
     /// Holds the deliveries of a directory and waits until that is in force.
@@ -174,29 +110,9 @@ impl World {
     }
 }
 
-async fn run(directory: &Path, database_url: &str, clock: &Arc<ManualClock>) -> Running {
-    let settings = [
-        ("DATA_DIR", directory.to_str().unwrap()),
-        ("DATABASE_URL", database_url),
-        ("MASTER_KEY", MASTER_KEY),
-        ("LISTEN", "127.0.0.1:0"),
-        ("NODE__SCHEDULER", "false"),
-        ("WEBHOOKS__ALLOW_NETWORKS", "127.0.0.0/8"),
-        ("LIMITS__SCIM_REQUESTS_PER_SECOND", "0"),
-        ("LIMITS__API_REQUESTS_PER_SECOND", "0"),
-    ];
-    let environment = settings
-        .into_iter()
-        .map(|(name, value)| (format!("ROLLCALL_{name}"), value.to_owned()));
-    let config = Config::load_from(None, environment).unwrap();
-    app::start_with(config, Arc::<ManualClock>::clone(clock))
-        .await
-        .unwrap()
-}
-
 /// What is held waits while the others go on, and arrives once and in order when it is released; then
 /// the directory goes with the others again.
-async fn wait_and_arrive(world: World) {
+async fn wait_and_arrive(world: StillServer) {
     let admin = world.admin();
     let endpoint = admin.subscribe(&world.receiver).await;
     let held = admin.directory().await;
@@ -228,7 +144,7 @@ async fn wait_and_arrive(world: World) {
 }
 
 /// A directory that is to be deleted is held, for as long as that is not done.
-async fn wait_for_deletion(world: World) {
+async fn wait_for_deletion(world: StillServer) {
     let admin = world.admin();
     admin.subscribe(&world.receiver).await;
     let going = admin.directory().await;
@@ -258,7 +174,7 @@ async fn wait_for_deletion(world: World) {
 }
 
 /// A hold outlasts a restart, and so do the exceptions of what is held.
-async fn outlast_a_restart(mut world: World) {
+async fn outlast_a_restart(mut world: StillServer) {
     let admin = world.admin();
     let endpoint = admin.subscribe(&world.receiver).await;
     let held = admin.directory().await;
@@ -347,7 +263,7 @@ async fn survive_kills(installation: &Installation) {
 }
 
 /// What piles up of a directory that is held neither makes rows nor keeps the others' cursor back.
-async fn pile_up(world: World) {
+async fn pile_up(world: StillServer) {
     const PEOPLE: usize = 300;
     let admin = world.admin();
     admin.subscribe(&world.receiver).await;
@@ -383,7 +299,7 @@ async fn pile_up(world: World) {
     world.stop().await;
 }
 
-async fn shard_of(world: &World, scim: &Scim) -> i16 {
+async fn shard_of(world: &StillServer, scim: &Scim) -> i16 {
     let id = DirectoryId::parse(scim.directory()).unwrap();
     let row = rollcall::storage::tables::directories::Entity::find_by_id(id);
     row.one(world.store().reader())
@@ -394,7 +310,7 @@ async fn shard_of(world: &World, scim: &Scim) -> i16 {
 }
 
 /// Another directory of the same shard.
-async fn neighbour(world: &World, admin: &Admin, of: &Scim) -> Scim {
+async fn neighbour(world: &StillServer, admin: &Admin, of: &Scim) -> Scim {
     let shard = shard_of(world, of).await;
     let mut seen = BTreeSet::new();
     loop {
@@ -408,48 +324,48 @@ async fn neighbour(world: &World, admin: &Admin, of: &Scim) -> Scim {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite_what_is_held_waits_and_arrives_in_order_when_it_is_released() {
-    wait_and_arrive(World::on_sqlite().await).await;
+    wait_and_arrive(StillServer::on_sqlite().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_what_is_held_waits_and_arrives_in_order_when_it_is_released() {
-    if let Some(world) = World::on_postgres().await {
+    if let Some(world) = StillServer::on_postgres().await {
         wait_and_arrive(world).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite_a_directory_that_is_to_be_deleted_is_held_retries_included() {
-    wait_for_deletion(World::on_sqlite().await).await;
+    wait_for_deletion(StillServer::on_sqlite().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_a_directory_that_is_to_be_deleted_is_held_retries_included() {
-    if let Some(world) = World::on_postgres().await {
+    if let Some(world) = StillServer::on_postgres().await {
         wait_for_deletion(world).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite_a_hold_outlasts_a_restart_and_so_does_what_waits_for_a_retry() {
-    outlast_a_restart(World::on_sqlite().await).await;
+    outlast_a_restart(StillServer::on_sqlite().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_a_hold_outlasts_a_restart_and_so_does_what_waits_for_a_retry() {
-    if let Some(world) = World::on_postgres().await {
+    if let Some(world) = StillServer::on_postgres().await {
         outlast_a_restart(world).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite_what_piles_up_of_a_held_directory_is_kept_in_the_log_alone() {
-    pile_up(World::on_sqlite().await).await;
+    pile_up(StillServer::on_sqlite().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_what_piles_up_of_a_held_directory_is_kept_in_the_log_alone() {
-    if let Some(world) = World::on_postgres().await {
+    if let Some(world) = StillServer::on_postgres().await {
         pile_up(world).await;
     }
 }

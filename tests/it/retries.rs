@@ -2,85 +2,24 @@
 //!
 //! The server runs inside the test with a clock that the test moves.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rollcall::app::{self, Running};
-use rollcall::clock::{Clock as _, ManualClock};
-use rollcall::config::Config;
-use rollcall::storage::tables::{attempts, deliveries, exceptions};
+use rollcall::clock::Clock as _;
+use rollcall::storage::tables::{attempts, deliveries};
 use sea_orm::{EntityTrait as _, QueryOrder as _};
-use tempfile::TempDir;
 
-use crate::support::client::{Admin, Scim};
+use crate::support::client::Scim;
 use crate::support::ledger::Request;
-use crate::support::postgres::server;
-use crate::support::receiver::{Receiver, Reply};
+use crate::support::receiver::Reply;
+use crate::support::still::StillServer;
 use crate::support::waiting::{eventually, settled};
 
-const NOW_MS: i64 = 1_790_000_000_000;
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 const SOON: Duration = Duration::from_secs(20);
-const MASTER_KEY: &str = "rcmk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 const POISONED: &str = "poisoned@example.com";
 
-/// A server in this process whose clock stands still.
-struct World {
-    clock: Arc<ManualClock>,
-    files: TempDir,
-    database_url: String,
-    running: Option<Running>,
-    key: String,
-    receiver: Receiver,
-}
-
-impl World {
-    async fn on_sqlite() -> Self {
-        let files = TempDir::with_prefix("rollcall-test-").unwrap();
-        let url = format!("sqlite:{}", files.path().join("test.sqlite3").display());
-        Self::start(files, url).await
-    }
-
-    async fn on_postgres() -> Option<Self> {
-        let files = TempDir::with_prefix("rollcall-test-").unwrap();
-        Some(Self::start(files, server()?.create_database()).await)
-    }
-
-    async fn start(files: TempDir, database_url: String) -> Self {
-        let clock = Arc::new(ManualClock::at(NOW_MS));
-        let running = run(files.path(), &database_url, &clock).await;
-        let receiver = Receiver::start_with(Arc::<ManualClock>::clone(&clock));
-        Self {
-            key: running.first_api_key().unwrap(),
-            running: Some(running),
-            clock,
-            files,
-            database_url,
-            receiver,
-        }
-    }
-
-    async fn restart(&mut self) {
-        self.running.take().unwrap().stop().await;
-        let running = run(self.files.path(), &self.database_url, &self.clock).await;
-        self.running = Some(running);
-    }
-
-    async fn stop(mut self) {
-        self.running.take().unwrap().stop().await;
-    }
-
-    fn admin(&self) -> Admin {
-        let base = format!("http://{}", self.running.as_ref().unwrap().address);
-        Admin::new(&[&base], self.key.clone())
-    }
-
-    fn store(&self) -> &rollcall::storage::Store {
-        &self.running.as_ref().unwrap().context.store
-    }
-
+impl StillServer {
     /// The requests about the poisoned user.
     fn tries(&self) -> Vec<Request> {
         let ledger = self.receiver.ledger();
@@ -103,11 +42,6 @@ impl World {
         rows.all(self.store().reader()).await.unwrap()
     }
 
-    async fn exceptions(&self) -> Vec<exceptions::Model> {
-        let rows = exceptions::Entity::find();
-        rows.all(self.store().reader()).await.unwrap()
-    }
-
     /// Waits until the failure number `count` is written down; returns when the next try is.
     async fn wait_for_record(&self, count: i32) -> i64 {
         eventually("a record of the failure", SOON, async || {
@@ -121,26 +55,7 @@ impl World {
     }
 }
 
-async fn run(directory: &Path, database_url: &str, clock: &Arc<ManualClock>) -> Running {
-    let settings = [
-        ("DATA_DIR", directory.to_str().unwrap()),
-        ("DATABASE_URL", database_url),
-        ("MASTER_KEY", MASTER_KEY),
-        ("LISTEN", "127.0.0.1:0"),
-        ("WEBHOOKS__ALLOW_NETWORKS", "127.0.0.0/8"),
-        ("LIMITS__SCIM_REQUESTS_PER_SECOND", "0"),
-        ("LIMITS__API_REQUESTS_PER_SECOND", "0"),
-    ];
-    let environment = settings
-        .into_iter()
-        .map(|(name, value)| (format!("ROLLCALL_{name}"), value.to_owned()));
-    let config = Config::load_from(None, environment).unwrap();
-    app::start_with(config, Arc::<ManualClock>::clone(clock))
-        .await
-        .unwrap()
-}
-
-async fn follow_the_schedule(mut world: World) {
+async fn follow_the_schedule(mut world: StillServer) {
     let admin = world.admin();
     admin.subscribe(&world.receiver).await;
     let scim = admin.directory().await;
@@ -191,7 +106,7 @@ async fn follow_the_schedule(mut world: World) {
 }
 
 /// Each try has its number and a signature of its own.
-fn check_tries(world: &World) {
+fn check_tries(world: &StillServer) {
     let tries = world.tries();
     let numbers: Vec<i64> = tries.iter().map(|one| one.attempt).collect();
     assert_eq!(numbers, [1, 2, 3, 4]);
@@ -202,7 +117,7 @@ fn check_tries(world: &World) {
 }
 
 /// The delivery has ended, with a row for each failure, and the exception is gone.
-async fn check_rows(world: &World) {
+async fn check_rows(world: &StillServer) {
     eventually("the record of the success", SOON, async || {
         world.exceptions().await.is_empty()
     })
@@ -226,7 +141,7 @@ async fn check_rows(world: &World) {
 }
 
 /// Many events for an endpoint that fails as a whole.
-async fn come_back(mut world: World) {
+async fn come_back(mut world: StillServer) {
     const PEOPLE: usize = 120;
     let admin = world.admin();
     let endpoint = admin.subscribe(&world.receiver).await;
@@ -298,24 +213,24 @@ async fn fill(scim: &Scim, people: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite_a_failing_event_follows_the_schedule_through_a_restart() {
-    follow_the_schedule(World::on_sqlite().await).await;
+    follow_the_schedule(StillServer::on_sqlite().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_a_failing_event_follows_the_schedule_through_a_restart() {
-    if let Some(world) = World::on_postgres().await {
+    if let Some(world) = StillServer::on_postgres().await {
         follow_the_schedule(world).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite_an_endpoint_that_was_down_gets_everything_in_order_when_it_is_back() {
-    come_back(World::on_sqlite().await).await;
+    come_back(StillServer::on_sqlite().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_an_endpoint_that_was_down_gets_everything_in_order_when_it_is_back() {
-    if let Some(world) = World::on_postgres().await {
+    if let Some(world) = StillServer::on_postgres().await {
         come_back(world).await;
     }
 }

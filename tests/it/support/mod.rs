@@ -15,6 +15,7 @@ pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod receiver;
 pub(crate) mod replica;
+pub(crate) mod still;
 pub(crate) mod store;
 pub(crate) mod waiting;
 pub(crate) mod world;
