@@ -130,6 +130,16 @@ id!(
     "we_"
 );
 id!(
+    /// Events sent to an endpoint once more.
+    ReplayId,
+    "replay_"
+);
+id!(
+    /// The state of a directory on its way to an endpoint.
+    SnapshotId,
+    "snapshot_"
+);
+id!(
     /// A running process.
     NodeId,
     "node_"

@@ -5,7 +5,7 @@
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
-    big_integer, binary, boolean, pk_uuid, small_integer, string, string_null, text,
+    big_integer, binary, boolean, pk_uuid, small_integer, string, string_null, text, text_null,
     timestamp_with_time_zone, timestamp_with_time_zone_null, uuid, uuid_null,
 };
 
@@ -147,6 +147,8 @@ fn directories() -> TableCreateStatement {
         .col(boolean("has_unsettled").default(false))
         .col(timestamp_with_time_zone_null("deliveries_held_at"))
         .col(string_null("deliveries_held_by"))
+        .col(text_null("guard"))
+        .col(timestamp_with_time_zone_null("guard_held_at"))
         .col(timestamp_with_time_zone_null("writes_refused_at"))
         .col(string_null("writes_refused_by"))
         .col(timestamp_with_time_zone_null("deletion_due_at"))

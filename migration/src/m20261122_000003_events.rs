@@ -2,8 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
-    big_integer_null, small_integer, string, string_null, text, text_null,
-    timestamp_with_time_zone, uuid, uuid_null,
+    big_integer, big_integer_null, boolean, integer, small_integer, string, string_null, text,
+    text_null, timestamp_with_time_zone, uuid, uuid_null,
 };
 use sea_orm_migration::sea_orm::DbBackend;
 
@@ -16,6 +16,7 @@ pub(crate) struct Migration;
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.create_table(events()).await?;
+        manager.create_table(generations()).await?;
         for unique in [
             index("events", &["id"]),
             index("events", &["directory_id", "sequence"]),
@@ -43,6 +44,13 @@ impl MigrationTrait for Migration {
         let mut caused = index("events", &["directory_id", "request_id", "position"]);
         caused.and_where(Expr::col("request_id").is_not_null());
         manager.create_index(caused).await?;
+        // Departures are few, and are looked for ahead of what waits and counted by time.
+        for columns in [["shard", "position"], ["directory_id", "created_at"]] {
+            let mut departures = index("events", &columns);
+            departures.name(format!("events_departures_{}", columns.join("_")));
+            departures.and_where(Expr::col("is_departure").eq(true));
+            manager.create_index(departures).await?;
+        }
         if manager.get_database_backend() == DbBackend::Postgres {
             // A fresh sequence shows last_value 1 and then draws 1; readers compare with last_value, so
             // the first value is drawn here and belongs to no event.
@@ -56,13 +64,17 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager
+            .drop_table(Table::drop().table("generations").if_exists().take())
+            .await?;
+        manager
             .drop_table(Table::drop().table("events").if_exists().take())
             .await
     }
 }
 
 /// `user_id`, `group_id` and `names` are what an event is about, for its order among other events;
-/// `payload` is the exact text that goes over the wire. `actor` and `request_id` are who caused it. `sequence` counts within the directory, and is
+/// `payload` is the exact text that goes over the wire; `is_departure` says that a person was deleted or
+/// became inactive. `actor` and `request_id` are who caused it. `sequence` counts within the directory, and is
 /// absent on events outside a directory's story. SQLite's AUTOINCREMENT never gives a position twice.
 fn events() -> TableCreateStatement {
     Table::create()
@@ -84,8 +96,22 @@ fn events() -> TableCreateStatement {
         .col(uuid_null("group_id"))
         .col(text_null("names"))
         .col(text("payload"))
+        .col(boolean("is_departure").default(false))
         .col(string_null("actor"))
         .col(uuid_null("request_id"))
         .col(timestamp_with_time_zone("created_at"))
+        .take()
+}
+
+/// The histories that sequences have belonged to. In one that began after something was lost, events
+/// past `position` have sequences at least `step` above those before it.
+fn generations() -> TableCreateStatement {
+    Table::create()
+        .table("generations")
+        .col(integer("number").primary_key())
+        .col(big_integer("position"))
+        .col(big_integer("step"))
+        .col(string("cause"))
+        .col(timestamp_with_time_zone("started_at"))
         .take()
 }

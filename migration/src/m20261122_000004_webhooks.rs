@@ -5,8 +5,9 @@
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
-    big_integer, big_integer_null, binary, integer, integer_null, pk_uuid, small_integer, string,
-    string_null, text, text_null, timestamp_with_time_zone, uuid, uuid_null,
+    big_integer, big_integer_null, binary, binary_null, integer, integer_null, pk_uuid,
+    small_integer, string, string_null, text, text_null, timestamp_with_time_zone,
+    timestamp_with_time_zone_null, uuid, uuid_null,
 };
 
 use crate::{foreign_key, index, primary_key, table_with_times};
@@ -22,11 +23,16 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in [
             endpoints(),
+            endpoint_states(),
+            endpoint_gaps(),
             endpoint_cursors(),
             lagging(),
             exceptions(),
             deliveries(),
             attempts(),
+            replays(),
+            snapshots(),
+            snapshot_rows(),
             shard_leases(),
             nodes(),
         ] {
@@ -54,6 +60,14 @@ impl MigrationTrait for Migration {
         manager
             .create_index(index("attempts", &["position"]))
             .await?;
+        for plain in [
+            index("replays", &["endpoint_id", "id"]),
+            index("replays", &["state", "id"]),
+            index("snapshots", &["endpoint_id", "directory_id"]),
+            index("snapshots", &["state", "id"]),
+        ] {
+            manager.create_index(plain).await?;
+        }
         for shard in 0..SHARDS {
             manager
                 .execute(
@@ -72,11 +86,16 @@ impl MigrationTrait for Migration {
         for table in [
             "nodes",
             "shard_leases",
+            "snapshot_rows",
+            "snapshots",
+            "replays",
             "attempts",
             "deliveries",
             "exceptions",
             "lagging",
             "endpoint_cursors",
+            "endpoint_gaps",
+            "endpoint_states",
             "endpoints",
         ] {
             manager
@@ -87,14 +106,76 @@ impl MigrationTrait for Migration {
     }
 }
 
+/// `filters` is what the endpoint takes, a JSON list of every filter that it has had with the positions
+/// from which each was in force; `filter_number` is how long the list is. A second secret is either the
+/// next one, until it is promoted, or the previous one, until it expires.
 fn endpoints() -> TableCreateStatement {
     table_with_times("endpoints")
         .col(pk_uuid("id"))
         .col(string("url"))
+        .col(text_null("description"))
         .col(string("status"))
-        .col(text("events"))
-        .col(binary("sealed_secret"))
+        .col(string_null("disabled_because"))
+        .col(timestamp_with_time_zone_null("disabled_at"))
+        .col(timestamp_with_time_zone_null("held_at"))
+        .col(text("filters"))
+        .col(integer("filter_number"))
+        .col(string("ordering"))
         .col(integer("max_in_flight"))
+        .col(integer_null("rate_per_second"))
+        .col(integer("timeout_ms"))
+        .col(binary_null("sealed_headers"))
+        .col(binary("sealed_secret"))
+        .col(binary_null("sealed_second_secret"))
+        .col(string_null("second_secret_role"))
+        .col(timestamp_with_time_zone_null("second_secret_expires_at"))
+        .col(binary_null("sealed_signing_key"))
+        .take()
+}
+
+/// How an endpoint fares, written by the dispatcher when that changes: whether its breaker is open, since
+/// when it has been failing, and how often people were told.
+fn endpoint_states() -> TableCreateStatement {
+    Table::create()
+        .table("endpoint_states")
+        .col(pk_uuid("endpoint_id"))
+        .col(string("breaker"))
+        .col(big_integer_null("failing_since_ms"))
+        .col(big_integer_null("probe_at_ms"))
+        .col(integer("probes"))
+        .col(text_null("last_failure"))
+        .col(integer("told"))
+        .col(big_integer("changed_at_ms"))
+        .foreign_key(&mut foreign_key(
+            "endpoint_states",
+            &["endpoint_id"],
+            "endpoints",
+            &["id"],
+        ))
+        .take()
+}
+
+/// Events that an endpoint never got because they were older than the log is kept.
+fn endpoint_gaps() -> TableCreateStatement {
+    Table::create()
+        .table("endpoint_gaps")
+        .col(uuid("endpoint_id"))
+        .col(small_integer("shard"))
+        .col(big_integer("after_position"))
+        .col(big_integer("up_to_position"))
+        .col(big_integer("events"))
+        .col(timestamp_with_time_zone("noticed_at"))
+        .primary_key(&mut primary_key(&[
+            "endpoint_id",
+            "shard",
+            "up_to_position",
+        ]))
+        .foreign_key(&mut foreign_key(
+            "endpoint_gaps",
+            &["endpoint_id"],
+            "endpoints",
+            &["id"],
+        ))
         .take()
 }
 
@@ -193,6 +274,79 @@ fn attempts() -> TableCreateStatement {
         .col(integer("duration_ms"))
         .col(timestamp_with_time_zone("at"))
         .primary_key(&mut primary_key(&["endpoint_id", "position", "number"]))
+        .take()
+}
+
+/// Events sent to an endpoint once more: which, how far it has come, and which node is at it.
+fn replays() -> TableCreateStatement {
+    table_with_times("replays")
+        .col(pk_uuid("id"))
+        .col(uuid("endpoint_id"))
+        .col(string("kind"))
+        .col(text("criteria"))
+        .col(string("state"))
+        .col(big_integer("position"))
+        .col(big_integer("up_to"))
+        .col(big_integer("total"))
+        .col(big_integer("sent"))
+        .col(big_integer("failed"))
+        .col(text_null("error"))
+        .col(string("actor"))
+        .col(uuid_null("lease_token"))
+        .col(big_integer("lease_until_ms"))
+        .col(timestamp_with_time_zone_null("ended_at"))
+        .foreign_key(&mut foreign_key(
+            "replays",
+            &["endpoint_id"],
+            "endpoints",
+            &["id"],
+        ))
+        .take()
+}
+
+/// The whole state of a directory on its way to an endpoint. It is exact at `sequence` and `position`;
+/// the rows before `next_number` have arrived.
+fn snapshots() -> TableCreateStatement {
+    table_with_times("snapshots")
+        .col(pk_uuid("id"))
+        .col(uuid("endpoint_id"))
+        .col(uuid("directory_id"))
+        .col(string("state"))
+        .col(big_integer("sequence"))
+        .col(big_integer("position"))
+        .col(big_integer("total"))
+        .col(big_integer("next_number"))
+        .col(text_null("error"))
+        .col(string("actor"))
+        .col(uuid_null("lease_token"))
+        .col(big_integer("lease_until_ms"))
+        .col(timestamp_with_time_zone_null("ended_at"))
+        .foreign_key(&mut foreign_key(
+            "snapshots",
+            &["endpoint_id"],
+            "endpoints",
+            &["id"],
+        ))
+        .take()
+}
+
+/// What a snapshot consists of, in the order in which it is sent.
+fn snapshot_rows() -> TableCreateStatement {
+    Table::create()
+        .table("snapshot_rows")
+        .col(uuid("snapshot_id"))
+        .col(big_integer("number"))
+        .col(string("kind"))
+        .col(uuid_null("user_id"))
+        .col(uuid_null("group_id"))
+        .col(big_integer("version"))
+        .primary_key(&mut primary_key(&["snapshot_id", "number"]))
+        .foreign_key(&mut foreign_key(
+            "snapshot_rows",
+            &["snapshot_id"],
+            "snapshots",
+            &["id"],
+        ))
         .take()
 }
 

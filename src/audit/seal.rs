@@ -258,6 +258,7 @@ mod tests {
             group_id: None,
             names: None,
             payload: "{}".to_owned(),
+            is_departure: false,
             actor: Some(actor.to_owned()),
             request_id: Some(request),
             created_at: clock::from_ms(0),

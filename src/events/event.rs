@@ -115,8 +115,28 @@ pub fn append(tx: &WriteTx, directory: &directories::Model, event: &Event) {
         group_id: event.group_id,
         names: (!event.names.is_empty()).then(|| event.names.join("\n")),
         payload,
+        is_departure: is_departure(event),
         actor: tx.actor(),
     });
+}
+
+/// Whether it says that a person was deleted or became inactive: what must not wait behind other things.
+fn is_departure(event: &Event) -> bool {
+    let was_active = || event.data.pointer("/previous_attributes/state").is_some();
+    match event.kind {
+        Kind::UserDeleted => true,
+        Kind::UserUpdated => event.data.get("state") == Some(&json!("inactive")) && was_active(),
+        Kind::Activated
+        | Kind::Deleted
+        | Kind::UserCreated
+        | Kind::GroupCreated
+        | Kind::GroupUpdated
+        | Kind::GroupDeleted
+        | Kind::UserAdded
+        | Kind::UserRemoved
+        | Kind::TokenCreated
+        | Kind::TokenRevoked => false,
+    }
 }
 
 /// The directory as `dsync.activated` shows it.

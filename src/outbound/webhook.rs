@@ -40,7 +40,7 @@ pub struct TimeLimits {
     pub connect: Duration,
     /// Until the response's head is there, counted from the start.
     pub head: Duration,
-    /// Until the response's body is there, counted from the start.
+    /// Until the response's body is there, counted from the start; a request may ask for less.
     pub total: Duration,
 }
 
@@ -107,8 +107,15 @@ impl WebhookClient {
 
     /// Posts a JSON body. Never fails as such: what went wrong is part of the outcome.
     ///
-    /// `headers` are added to `Content-Type` and `User-Agent`.
-    pub async fn post(&self, url: &Url, headers: &[(String, String)], body: &str) -> Outcome {
+    /// `headers` are added to `Content-Type` and `User-Agent`; it takes no longer than `within`.
+    pub async fn post(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+        body: &str,
+        within: Duration,
+    ) -> Outcome {
+        let total = self.limits.total.min(within);
         let started = Instant::now();
         let mut outcome = Outcome {
             status: None,
@@ -117,12 +124,14 @@ impl WebhookClient {
             failure: None,
             body_excerpt: String::new(),
         };
-        match self.exchange(url, headers, body, started).await {
+        match self.exchange(url, headers, body, started, total).await {
             Ok(response) => {
                 outcome.status = Some(response.status().as_u16());
                 outcome.retry_after = retry_after(response.headers());
                 let mut excerpt = Vec::new();
-                outcome.failure = self.read(response, &mut excerpt, started).await.err();
+                outcome.failure = Self::read(response, &mut excerpt, started, total)
+                    .await
+                    .err();
                 outcome.body_excerpt = String::from_utf8_lossy(&excerpt).into_owned();
             }
             Err(failure) => outcome.failure = Some(failure),
@@ -138,6 +147,7 @@ impl WebhookClient {
         headers: &[(String, String)],
         body: &str,
         started: Instant,
+        total: Duration,
     ) -> Result<Response, Failure> {
         // Again before every request: the configuration may have changed since the URL was
         // entered, and an address in the URL never passes the resolver.
@@ -155,7 +165,7 @@ impl WebhookClient {
             .headers(header_map(headers)?)
             .body(String::from(body))
             .send();
-        let limit = self.limits.head.min(self.limits.total);
+        let limit = self.limits.head.min(total);
         match timeout_at(started + limit, request).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::of(&error)),
@@ -166,14 +176,14 @@ impl WebhookClient {
     /// Reads the body up to the limit. A body read to its end leaves the connection fit for the
     /// next request; of a longer one the rest is dropped together with the connection.
     async fn read(
-        &self,
         mut response: Response,
         excerpt: &mut Vec<u8>,
         started: Instant,
+        within: Duration,
     ) -> Result<(), Failure> {
         let mut total = 0;
         while total < RESPONSE_BYTES_MAX {
-            match timeout_at(started + self.limits.total, response.chunk()).await {
+            match timeout_at(started + within, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => {
                     total += chunk.len();
                     let room = EXCERPT_BYTES_MAX.saturating_sub(excerpt.len());
@@ -182,7 +192,7 @@ impl WebhookClient {
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(Failure::of(&error)),
                 Err(_elapsed) => {
-                    return Err(Failure::timeout("end of the response", self.limits.total));
+                    return Err(Failure::timeout("end of the response", within));
                 }
             }
         }

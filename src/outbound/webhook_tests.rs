@@ -97,7 +97,9 @@ async fn serve(mut stream: TcpStream, answer: String, rest: String, pause: Durat
 }
 
 async fn post(client: &WebhookClient, url: &str) -> Outcome {
-    client.post(&url.parse().unwrap(), &[], BODY).await
+    client
+        .post(&url.parse().unwrap(), &[], BODY, Duration::MAX)
+        .await
 }
 
 fn kind(outcome: &Outcome) -> Option<FailureKind> {
@@ -110,7 +112,9 @@ async fn a_webhook_arrives_with_its_headers_and_the_connection_is_kept() {
         Receiver::answering("HTTP/1.1 200 OK\r\nContent-Length: LENGTH\r\n\r\nECHO").await;
     let client = client(&["127.0.0.0/8"]);
     let headers = [(String::from("WorkOS-Signature"), String::from("t=1, v1=00"))];
-    let outcome = client.post(&receiver.url, &headers, BODY).await;
+    let outcome = client
+        .post(&receiver.url, &headers, BODY, Duration::MAX)
+        .await;
     assert!(outcome.is_success(), "{outcome:?}");
     assert_eq!(outcome.failure, None);
     let request = outcome.body_excerpt.to_lowercase();
@@ -122,7 +126,7 @@ async fn a_webhook_arrives_with_its_headers_and_the_connection_is_kept() {
     for _ in 0..5 {
         assert!(
             client
-                .post(&receiver.url, &headers, BODY)
+                .post(&receiver.url, &headers, BODY, Duration::MAX)
                 .await
                 .is_success()
         );
@@ -136,7 +140,7 @@ async fn a_redirect_and_a_refusal_are_reported_and_not_followed() {
                     Retry-After: 120\r\nContent-Length: 2\r\n\r\nno";
     let receiver = Receiver::answering(redirect).await;
     let outcome = client(&["127.0.0.0/8"])
-        .post(&receiver.url, &[], BODY)
+        .post(&receiver.url, &[], BODY, Duration::MAX)
         .await;
     assert_eq!(outcome.status, Some(307));
     assert!(!outcome.is_success());
@@ -196,15 +200,17 @@ async fn failures_are_told_apart() {
     }
 
     let hangs_up = Receiver::answering("").await;
-    let outcome = client.post(&hangs_up.url, &[], BODY).await;
+    let outcome = client.post(&hangs_up.url, &[], BODY, Duration::MAX).await;
     assert_eq!(kind(&outcome), Some(FailureKind::Protocol), "{outcome:?}");
 
     let garbage = Receiver::answering("SMTP ready\r\n\r\n").await;
-    let outcome = client.post(&garbage.url, &[], BODY).await;
+    let outcome = client.post(&garbage.url, &[], BODY, Duration::MAX).await;
     assert_eq!(kind(&outcome), Some(FailureKind::Protocol), "{outcome:?}");
 
     let bad_header = [(String::from("bad name"), String::new())];
-    let outcome = client.post(&garbage.url, &bad_header, BODY).await;
+    let outcome = client
+        .post(&garbage.url, &bad_header, BODY, Duration::MAX)
+        .await;
     assert_eq!(kind(&outcome), Some(FailureKind::Protocol), "{outcome:?}");
 }
 
@@ -229,7 +235,9 @@ async fn a_server_that_speaks_no_tls_is_a_tls_failure() {
 #[tokio::test]
 async fn silence_before_the_head_ends_at_the_head_limit() {
     let receiver = Receiver::start("", "HTTP/1.1 200 OK\r\n\r\n", SILENCE).await;
-    let outcome = hasty_client().post(&receiver.url, &[], BODY).await;
+    let outcome = hasty_client()
+        .post(&receiver.url, &[], BODY, Duration::MAX)
+        .await;
     assert_eq!(
         (outcome.status, kind(&outcome)),
         (None, Some(FailureKind::Timeout))
@@ -252,7 +260,9 @@ async fn a_handshake_that_hangs_ends_at_the_connect_limit() {
 async fn a_body_that_never_ends_ends_at_the_total_limit_and_the_answer_counts() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal";
     let receiver = Receiver::start(head, "fway...", SILENCE).await;
-    let outcome = hasty_client().post(&receiver.url, &[], BODY).await;
+    let outcome = hasty_client()
+        .post(&receiver.url, &[], BODY, Duration::MAX)
+        .await;
     assert_eq!(
         (outcome.status, kind(&outcome)),
         (Some(200), Some(FailureKind::Timeout))
@@ -271,7 +281,7 @@ async fn of_a_long_body_only_the_start_is_kept() {
     );
     let receiver = Receiver::answering(&head).await;
     let outcome = client(&["127.0.0.0/8"])
-        .post(&receiver.url, &[], BODY)
+        .post(&receiver.url, &[], BODY, Duration::MAX)
         .await;
     assert_eq!((outcome.status, kind(&outcome)), (Some(500), None));
     assert_eq!(outcome.body_excerpt.len(), EXCERPT_BYTES_MAX);

@@ -82,6 +82,8 @@ pub struct EventDraft {
     pub names: Option<String>,
     /// The exact text on the wire.
     pub payload: String,
+    /// Whether it says that a person was deleted or became inactive.
+    pub is_departure: bool,
     /// Who caused it.
     pub actor: Option<Actor>,
 }
@@ -604,6 +606,7 @@ fn event_row(shared: &Shared, draft: EventDraft, sequence: Option<i64>) -> event
         group_id: ActiveValue::Set(draft.group_id),
         names: ActiveValue::Set(draft.names),
         payload: ActiveValue::Set(draft.payload),
+        is_departure: ActiveValue::Set(draft.is_departure),
         actor: ActiveValue::Set(draft.actor.map(|actor| actor.who.to_string())),
         request_id: ActiveValue::Set(draft.actor.and_then(|actor| actor.request_id)),
         created_at: ActiveValue::Set(shared.now),

@@ -409,7 +409,7 @@ impl Dispatcher {
             let Some(endpoint) = self.endpoints.get_mut(id) else {
                 continue;
             };
-            let share = (endpoint.settings.max_in_flight / self.nodes).max(1);
+            let share = (endpoint.settings.options.max_in_flight / self.nodes).max(1);
             let limit = endpoint.breaker.limit(share, now.wall_ms);
             while endpoint.in_flight < limit && total < IN_FLIGHT_MAX {
                 let Some((stream, sending)) = next_of(&mut self.shards, *id, endpoint, now) else {

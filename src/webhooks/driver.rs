@@ -17,6 +17,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::dispatcher::{Action, Dispatcher, Input, Now, Settings, Source, StreamId, Stretch};
+use super::endpoint::Options;
 use super::holds::{self, Held};
 use super::keeper::{GiveBack, Keeper};
 use super::links::View;
@@ -62,7 +63,8 @@ pub(super) struct Target {
     url: Url,
     secret: WebhookSecret,
     view: View,
-    max_in_flight: usize,
+    options: Options,
+    filter_number: i32,
 }
 
 /// What the tasks report.
@@ -198,8 +200,11 @@ impl Driver {
                 let settings = targets
                     .iter()
                     .map(|(id, target)| {
-                        let max_in_flight = target.max_in_flight;
-                        (*id, Settings { max_in_flight })
+                        let settings = Settings {
+                            options: target.options,
+                            filter_number: target.filter_number,
+                        };
+                        (*id, settings)
                     })
                     .collect();
                 self.targets = targets;
@@ -334,7 +339,12 @@ async fn attempt(
     let headers = request::headers(sending, &target.secret, tools.generation, now_ms);
     let outcome = tools
         .client
-        .post(&target.url, &headers, &sending.offer.payload)
+        .post(
+            &target.url,
+            &headers,
+            &sending.offer.payload,
+            target.options.timeout,
+        )
         .await;
     let attempted = read_outcome(&outcome, now_ms);
     tracing::debug!(
@@ -445,7 +455,7 @@ async fn load_targets(
     rows: &[endpoints::Model],
 ) -> Option<HashMap<EndpointId, Arc<Target>>> {
     let mut targets = HashMap::new();
-    for row in rows.iter().filter(|row| endpoint::is_enabled(row)) {
+    for row in rows.iter().filter(|row| endpoint::is_sending(row)) {
         let view = match endpoint::view(tools.store.dispatch_reader(), row).await {
             Ok(view) => view,
             Err(error) => {
@@ -462,7 +472,8 @@ async fn load_targets(
                     url,
                     secret: opened.secret,
                     view,
-                    max_in_flight: usize::try_from(row.max_in_flight).unwrap_or(1),
+                    options: Options::of(row),
+                    filter_number: row.filter_number,
                 };
                 targets.insert(row.id, Arc::new(target));
             }

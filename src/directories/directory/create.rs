@@ -63,6 +63,8 @@ impl UseCase for Create {
             has_unsettled: false,
             deliveries_held_at: None,
             deliveries_held_by: None,
+            guard: None,
+            guard_held_at: None,
             writes_refused_at: None,
             writes_refused_by: None,
             deletion_due_at: None,

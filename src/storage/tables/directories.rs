@@ -28,6 +28,8 @@ pub struct Model {
     pub has_unsettled: bool,
     pub deliveries_held_at: Option<DateTimeUtc>,
     pub deliveries_held_by: Option<String>,
+    pub guard: Option<String>,
+    pub guard_held_at: Option<DateTimeUtc>,
     pub writes_refused_at: Option<DateTimeUtc>,
     pub writes_refused_by: Option<String>,
     pub deletion_due_at: Option<DateTimeUtc>,

@@ -21,6 +21,7 @@ pub struct Model {
     pub group_id: Option<ResourceId>,
     pub names: Option<String>,
     pub payload: String,
+    pub is_departure: bool,
     pub actor: Option<String>,
     pub request_id: Option<RequestId>,
     pub created_at: DateTimeUtc,

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::ids::{DirectoryId, EndpointId};
 use crate::storage::horizon::SHARDS;
+use crate::webhooks::endpoint::Options;
 use crate::webhooks::holds::Held;
 use crate::webhooks::stream::{Attempted, Batch, Offer, Place, Sending};
 
@@ -66,8 +67,10 @@ pub struct Stretch {
 /// What the dispatcher needs to know of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How many requests may be on their way at once.
-    pub max_in_flight: usize,
+    /// How it wants its events.
+    pub options: Options,
+    /// Which of its filters is the newest.
+    pub filter_number: i32,
 }
 
 /// What has happened.

@@ -31,6 +31,7 @@ impl UseCase for Append {
                 group_id: None,
                 names: None,
                 payload: "{}".to_owned(),
+                is_departure: false,
                 actor: None,
             });
         }
@@ -87,8 +88,9 @@ fn lease(held: &Held) -> Lease {
 async fn add_endpoint(store: &Store) -> EndpointId {
     let id = EndpointId::generate();
     let connection = store.statement_connection();
-    let sql = "INSERT INTO endpoints (id, url, status, events, sealed_secret, max_in_flight, \
-               created_at, updated_at) VALUES ($1, $2, 'enabled', '[]', $3, 1, $4, $4)";
+    let sql = "INSERT INTO endpoints (id, url, status, filters, filter_number, ordering, \
+               sealed_secret, max_in_flight, timeout_ms, created_at, updated_at) \
+               VALUES ($1, $2, 'enabled', '[]', 1, 'causal', $3, 1, 20000, $4, $4)";
     let values: [Value; 4] = [
         id.uuid().into(),
         id.to_string().into(),

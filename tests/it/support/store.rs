@@ -88,6 +88,7 @@ pub(crate) fn draft(directory: &directories::Model, id: EventId) -> EventDraft {
         group_id: None,
         names: None,
         payload: "{}".to_owned(),
+        is_departure: false,
         actor: None,
     }
 }

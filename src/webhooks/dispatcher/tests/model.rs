@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -14,6 +15,7 @@ use crate::events::Kind::{
     UserUpdated,
 };
 use crate::ids::{DirectoryId, EventId, ResourceId};
+use crate::webhooks::endpoint::{Options, Ordering};
 use crate::webhooks::lanes::{Key, Lanes, Mode, Subject, keys_of};
 use crate::webhooks::stream::{Batch, Exception, ExceptionRow, Offer};
 
@@ -364,7 +366,15 @@ impl World {
                 Ok(())
             }
             Happening::Endpoints(node, life, count) if self.is_alive(node, life) => {
-                let settings = Settings { max_in_flight: 4 };
+                let settings = Settings {
+                    options: Options {
+                        ordering: Ordering::Causal,
+                        max_in_flight: 4,
+                        rate_per_second: None,
+                        timeout: Duration::from_secs(20),
+                    },
+                    filter_number: 1,
+                };
                 let chosen = self.endpoints.iter().take(count);
                 let endpoints = chosen.map(|id| (*id, settings.clone())).collect();
                 self.step(node, Input::Endpoints(endpoints, NODES))

@@ -3,6 +3,9 @@
 //! The signing secret is sealed with the master key: whoever has only the database cannot forge a
 //! webhook. A new endpoint begins where the log ends.
 
+mod filter;
+mod options;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{
@@ -10,6 +13,8 @@ use sea_orm::{
     QueryOrder,
 };
 
+pub use self::filter::{Filter, Term};
+pub use self::options::{MAX_IN_FLIGHT, Options, Ordering, TIMEOUT_MS};
 use super::links::View;
 use crate::actor::Actor;
 use crate::audit;
@@ -20,8 +25,6 @@ use crate::storage::horizon::{self, SHARDS};
 use crate::storage::tables::{endpoint_cursors, endpoints, exceptions};
 use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
 
-/// How many requests an endpoint gets at once.
-pub const MAX_IN_FLIGHT: i32 = 32;
 /// What the secret of an endpoint is sealed for.
 const SECRET_PURPOSE: &str = "webhook-secret";
 const ENABLED: &str = "enabled";
@@ -77,19 +80,38 @@ impl UseCase for Create {
     type Error = Error;
 
     async fn run(&self, tx: &WriteTx) -> Result<endpoints::Model, Error> {
-        let kinds: Vec<&str> = self
+        let named = self
             .endpoint
             .kinds
             .iter()
-            .map(|kind| kind.as_str())
-            .collect();
+            .map(|kind| kind.as_str().to_owned());
+        let term = Term {
+            from: self.starts,
+            filter: Filter {
+                events: named.collect(),
+                ..Filter::default()
+            },
+        };
         let row = endpoints::Model {
             id: self.id,
             url: self.endpoint.url.clone(),
+            description: None,
             status: ENABLED.to_owned(),
-            events: serde_json::json!(kinds).to_string(),
-            sealed_secret: self.sealed_secret.clone(),
+            disabled_because: None,
+            disabled_at: None,
+            held_at: None,
+            filters: serde_json::json!([term]).to_string(),
+            filter_number: 1,
+            ordering: Ordering::default().as_str().to_owned(),
             max_in_flight: MAX_IN_FLIGHT,
+            rate_per_second: None,
+            timeout_ms: TIMEOUT_MS,
+            sealed_headers: None,
+            sealed_secret: self.sealed_secret.clone(),
+            sealed_second_secret: None,
+            second_secret_role: None,
+            second_secret_expires_at: None,
+            sealed_signing_key: None,
             created_at: tx.now(),
             updated_at: tx.now(),
         };
@@ -211,14 +233,21 @@ pub async fn delete(store: &Store, actor: Actor, id: EndpointId) -> Result<bool,
     Ok(is_deleted)
 }
 
-/// Whether events are sent to it.
+/// Whether events are sent to it now.
+pub fn is_sending(row: &endpoints::Model) -> bool {
+    is_enabled(row) && row.held_at.is_none()
+}
+
+/// Whether events are to be sent to it.
 pub fn is_enabled(row: &endpoints::Model) -> bool {
     row.status == ENABLED
 }
 
 /// The event types that an endpoint takes, as it named them.
 pub fn kinds(row: &endpoints::Model) -> Vec<String> {
-    serde_json::from_str(&row.events).unwrap_or_default()
+    let terms: Vec<Term> = serde_json::from_str(&row.filters).unwrap_or_default();
+    let newest = terms.into_iter().next_back();
+    newest.map_or_else(Vec::new, |term| term.filter.events)
 }
 
 /// What an endpoint sees of the log.
