@@ -35,10 +35,15 @@ impl Admin {
 
     /// Registers `receiver` for all events; returns the endpoint's id.
     pub(crate) async fn subscribe(&self, receiver: &Receiver) -> String {
-        let body = json!({"endpoint_url": receiver.url()});
-        let made = self.post("/admin/v1/webhook_endpoints", body).await;
+        let made = self.subscribe_url(&receiver.url()).await;
         receiver.expect_secret(made["secret"].as_str().expect("a secret"));
         made["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Registers a URL for all events; returns the endpoint.
+    pub(crate) async fn subscribe_url(&self, url: &str) -> Value {
+        let body = json!({"endpoint_url": url});
+        self.post("/admin/v1/webhook_endpoints", body).await
     }
 
     /// Makes a directory of an organization of its own.
