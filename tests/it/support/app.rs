@@ -51,13 +51,13 @@ pub(crate) struct TestApp {
     running: Arc<Mutex<Option<Running>>>,
 }
 
-/// Runs `check` against a server on a fresh database, and stops it.
+/// Runs `check` against a server on a database of its own, and stops it.
 pub(crate) fn run<F: Future<Output = ()>>(
     backend: Backend,
     settings: &[Setting],
     check: impl FnOnce(TestApp) -> F,
 ) {
-    if let Some(database) = Database::fresh(backend) {
+    if let Some(database) = Database::with_tables(backend) {
         run_on(&database, settings, check);
     }
 }

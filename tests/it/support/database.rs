@@ -6,8 +6,14 @@
 //! without doing anything, after one line that says so; with `ROLLCALL_TEST_REQUIRE_ALL=1` it fails.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rollcall::clock::SystemClock;
+use rollcall::storage::{Opener, Store, schema};
 
 use super::postgres;
+
+const SQLITE_FILE: &str = "test.sqlite3";
 
 /// A kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +37,7 @@ impl Database {
         let url = match backend {
             Backend::Sqlite => format!(
                 "sqlite:{}",
-                files.path().join("data/test.sqlite3").display()
+                files.path().join("data").join(SQLITE_FILE).display()
             ),
             Backend::Postgres => postgres::server()?.create_database(),
         };
@@ -40,6 +46,24 @@ impl Database {
             url,
             files,
         })
+    }
+
+    /// Makes one that has its tables; `None` where there is no PostgreSQL. They are made once and copied,
+    /// because making them takes longer than most tests.
+    pub(crate) fn with_tables(backend: Backend) -> Option<Self> {
+        let database = Self::fresh(backend)?;
+        match backend {
+            Backend::Sqlite => {
+                std::fs::create_dir(database.data_dir()).unwrap();
+                let file = database.data_dir().join(SQLITE_FILE);
+                std::fs::write(file, sqlite_tables()).unwrap();
+                Some(database)
+            }
+            Backend::Postgres => {
+                let url = postgres::server()?.copy_database(postgres_tables()?);
+                Some(Self { url, ..database })
+            }
+        }
     }
 
     /// The same one, as a user of its server sees it.
@@ -62,6 +86,39 @@ impl Database {
     pub(crate) fn directory(&self) -> &Path {
         self.files.path()
     }
+}
+
+/// The bytes of an SQLite file with tables and nothing in them.
+fn sqlite_tables() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let files = tempfile::tempdir().unwrap();
+        let file = files.path().join(SQLITE_FILE);
+        make_tables(&format!("sqlite:{}", file.display()));
+        std::fs::read(file).unwrap()
+    })
+}
+
+/// The name of a PostgreSQL database with tables and nothing in them.
+fn postgres_tables() -> Option<&'static str> {
+    static NAME: OnceLock<String> = OnceLock::new();
+    let server = postgres::server()?;
+    let name = NAME.get_or_init(|| {
+        let url = server.create_database();
+        make_tables(&url);
+        url.rsplit('/').next().unwrap().to_owned()
+    });
+    Some(name)
+}
+
+fn make_tables(url: &str) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let clock = Arc::new(SystemClock);
+        let store = Store::open(url, Opener::Server, clock).await.unwrap();
+        schema::migrate(&store).await.unwrap();
+        store.close().await;
+    });
 }
 
 /// Makes two tests of each function named, `name::sqlite` and `name::postgres`.

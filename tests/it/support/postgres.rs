@@ -75,6 +75,11 @@ impl Server {
 
     /// Makes an empty database and returns its URL.
     pub(crate) fn create_database(&self) -> String {
+        self.copy_database("template1")
+    }
+
+    /// Makes a database like another one, to which nobody may be connected, and returns its URL.
+    pub(crate) fn copy_database(&self, model: &str) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("rollcall_{}_{number}", std::process::id());
@@ -82,7 +87,7 @@ impl Server {
             &self.admin_url,
             &[
                 format!("DROP DATABASE IF EXISTS {name}"),
-                format!("CREATE DATABASE {name}"),
+                format!("CREATE DATABASE {name} TEMPLATE {model}"),
             ],
         )
         .expect("a database can be created");
