@@ -25,6 +25,7 @@ use crate::config::{Backend, Config};
 use crate::context::Context;
 use crate::first_start;
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::outbound::{AddressPolicy, TimeLimits, WebhookClient};
 use crate::secrets::MasterKey;
 use crate::storage::schema::{self, State};
@@ -237,6 +238,9 @@ pub fn context(
         directories: config.directories,
         requests: config.requests,
         audit: config.audit.clone(),
+        events: config.events,
+        deliveries: config.deliveries,
+        metrics: Arc::new(Metrics::new()),
         activity: Arc::new(Activity::default()),
         request_log: Arc::new(requests::Queue::default()),
     }
@@ -252,6 +256,7 @@ fn start_workers(config: &Config, running: &Running, generation: u32) -> anyhow:
             client: WebhookClient::new(policy, TimeLimits::default())?,
             master_key: Arc::clone(&context.master_key),
             generation,
+            metrics: Arc::clone(&context.metrics),
         };
         let drain_within = running.shutdown_timeout.saturating_sub(CLOSING);
         running
@@ -287,6 +292,7 @@ fn serve(
     let proxies = TrustedProxies(config.trusted_proxies.clone());
     let connections = Connections::new(config.limits.connections_per_address, proxies.clone());
     let proxies = Data::new(proxies);
+    let metrics_access = Data::new(config.metrics.clone());
     let scim = scim::routes::shared();
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let server = HttpServer::new(move || {
@@ -295,6 +301,7 @@ fn serve(
             .app_data(limits.clone())
             .app_data(scim.clone())
             .app_data(proxies.clone())
+            .app_data(metrics_access.clone())
             .wrap(NormalizePath::trim())
             .wrap(Compress::default())
             .wrap(from_fn(|request, next| {
@@ -302,6 +309,7 @@ fn serve(
             }))
             .route("/livez", actix_web::web::get().to(livez))
             .route("/readyz", actix_web::web::get().to(readyz))
+            .route("/metrics", actix_web::web::get().to(api::metrics::show))
             .configure(scim::routes::configure)
             .configure(api::routes::configure)
             .default_service(actix_web::web::to(api::routes::not_found))

@@ -8,6 +8,7 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config;
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::outbound::AddressPolicy;
 use crate::requests;
 use crate::secrets::MasterKey;
@@ -35,6 +36,12 @@ pub struct Context {
     pub requests: config::Requests,
     /// How long the audit trail is kept.
     pub audit: config::Audit,
+    /// How long events are kept.
+    pub events: config::Events,
+    /// How long it is kept what was delivered.
+    pub deliveries: config::Deliveries,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Who was heard when.
     pub activity: Arc<Activity>,
     /// Requests of providers that are not written down yet.

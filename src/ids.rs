@@ -124,6 +124,18 @@ id!(
     EventId,
     "event_"
 );
+
+impl EventId {
+    /// When it was made, in milliseconds since 1970: a moment before the event was written.
+    pub fn made_at_ms(self) -> i64 {
+        let (seconds, nanoseconds) = self
+            .0
+            .get_timestamp()
+            .map_or((0, 0), |timestamp| timestamp.to_unix());
+        let milliseconds = seconds * 1_000 + u64::from(nanoseconds / 1_000_000);
+        i64::try_from(milliseconds).unwrap_or(i64::MAX)
+    }
+}
 id!(
     /// A webhook endpoint.
     EndpointId,

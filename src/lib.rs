@@ -28,7 +28,7 @@
 //! | what a resource may be | [`schema`] |
 //! | what is written down | [`audit`] |
 //! | the log | [`events`] |
-//! | foundations | [`storage`], [`outbound`], [`secrets`], [`json`], [`keys`], [`ids`], [`actor`], [`clock`], [`config`], [`telemetry`] |
+//! | foundations | [`storage`], [`outbound`], [`secrets`], [`json`], [`keys`], [`ids`], [`actor`], [`clock`], [`config`], [`metrics`], [`telemetry`] |
 //!
 //! # The way of one change
 //! 1. [`scim::caller`] turns the bearer token into a directory; only then is the body read.
@@ -62,6 +62,7 @@ pub mod jobs;
 pub mod json;
 pub mod keys;
 pub mod limits;
+pub mod metrics;
 pub mod outbound;
 pub mod requests;
 pub mod schema;

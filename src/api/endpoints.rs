@@ -9,7 +9,9 @@ use super::{Caller, FieldError, Problem};
 use crate::clock;
 use crate::events::Kind;
 use crate::ids::EndpointId;
+use crate::storage::tables::endpoint_gaps;
 use crate::webhooks::endpoint::{self, Endpoint, Error, NewEndpoint};
+use crate::webhooks::retention;
 
 /// What `POST` takes.
 #[derive(Debug, Deserialize)]
@@ -76,11 +78,13 @@ pub async fn show(caller: &Caller, id: &str) -> Result<Value, Problem> {
         .await?
         .ok_or_else(|| Problem::not_found("Webhook endpoint", id))?;
     let undelivered = endpoint::undelivered(&caller.context.store, &row).await?;
+    let gaps = retention::gaps(caller.context.store.reader(), row.id).await?;
     let opened = endpoint::open(&caller.context.master_key, row).map_err(problem)?;
     let mut view = view(&opened);
     if let Some(fields) = view.as_object_mut() {
         fields.remove("secret");
         fields.insert("undelivered".to_owned(), json!(undelivered));
+        fields.insert("gaps".to_owned(), gaps.iter().map(gap).collect());
     }
     Ok(view)
 }
@@ -148,5 +152,16 @@ fn view(endpoint: &Endpoint) -> Value {
         "events": events,
         "created_at": clock::text(row.created_at),
         "updated_at": clock::text(row.updated_at),
+    })
+}
+
+/// Events that the endpoint never got because they were too old.
+fn gap(row: &endpoint_gaps::Model) -> Value {
+    json!({
+        "shard": row.shard,
+        "after_position": row.after_position,
+        "up_to_position": row.up_to_position,
+        "events": row.events,
+        "noticed_at": clock::text(row.noticed_at),
     })
 }

@@ -20,6 +20,7 @@ pub mod groups;
 pub mod health;
 mod idempotency;
 pub mod management;
+pub mod metrics;
 pub mod organizations;
 pub mod person;
 mod problem;

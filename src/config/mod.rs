@@ -20,6 +20,7 @@ pub use span::Span;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use chrono::TimeDelta;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -39,6 +40,8 @@ const TARGET_BYTES_MIN: usize = 1024;
 /// Longer ones are refused by the HTTP library, without a word.
 const TARGET_BYTES_MAX: usize = 65_534;
 const SHUTDOWN_SECONDS_MAX: u32 = 600;
+const RETENTION_DAYS_MIN: i64 = 7;
+const METRICS_TOKEN_MIN: usize = 16;
 
 /// All settings. `config/default.toml` says what each is for.
 #[derive(Clone, Debug, Deserialize)]
@@ -81,6 +84,12 @@ pub struct Config {
     pub requests: Requests,
     /// The audit trail.
     pub audit: Audit,
+    /// The event log.
+    pub events: Events,
+    /// Deliveries of webhooks.
+    pub deliveries: Deliveries,
+    /// What Prometheus is shown.
+    pub metrics: Metrics,
     /// Logs.
     pub log: Log,
     /// What this process does.
@@ -168,6 +177,39 @@ pub struct Audit {
     pub heads_file: Option<PathBuf>,
 }
 
+/// Settings for the event log.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// How long events are kept that nobody waits for.
+    #[serde(deserialize_with = "read::span")]
+    pub retention: Span,
+    /// How long events are kept.
+    #[serde(deserialize_with = "read::span")]
+    pub retention_max: Span,
+}
+
+/// Settings for what is written down about deliveries.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deliveries {
+    /// How long deliveries and their attempts are kept.
+    #[serde(deserialize_with = "read::span")]
+    pub retention: Span,
+}
+
+/// Who may read the metrics.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// What whoever reads them must show, if anything.
+    #[serde(deserialize_with = "read::optional_secret")]
+    pub token: Option<SecretString>,
+    /// From where they may be read without a token, besides this machine.
+    #[serde(deserialize_with = "read::networks")]
+    pub allow_networks: Vec<IpNet>,
+}
+
 /// Settings for logs.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,6 +265,8 @@ impl Config {
         self.validate_public_url()?;
         self.validate_master_key()?;
         self.limits.validate()?;
+        self.validate_retention()?;
+        self.metrics.validate()?;
         if self.directories.tokens_max == 0 {
             return Err(Invalid {
                 setting: "directories.tokens_max",
@@ -331,6 +375,50 @@ impl Config {
         MasterKey::parse(key.expose_secret())
             .map(drop)
             .or_else(|error| invalid(error.to_string()))
+    }
+}
+
+impl Config {
+    /// Parked events are tried for seven days, and are to be there then.
+    fn validate_retention(&self) -> Result<(), Invalid> {
+        let (events, events_max) = (
+            self.events.retention.delta(),
+            self.events.retention_max.delta(),
+        );
+        let least = TimeDelta::days(RETENTION_DAYS_MIN);
+        let (setting, message) = if events < least {
+            (
+                "events.retention",
+                String::from("that is too short; expected at least 7d"),
+            )
+        } else if events_max < events {
+            (
+                "events.retention_max",
+                String::from("that is less than events.retention; expected at least that"),
+            )
+        } else if self.deliveries.retention.delta() < least {
+            (
+                "deliveries.retention",
+                String::from("that is too short; expected at least 7d"),
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Invalid { setting, message })
+    }
+}
+
+impl Metrics {
+    fn validate(&self) -> Result<(), Invalid> {
+        let length = |token: &SecretString| token.expose_secret().len();
+        if self.token.as_ref().map_or(METRICS_TOKEN_MIN, length) >= METRICS_TOKEN_MIN {
+            return Ok(());
+        }
+        let message = "that is too short; expected at least 16 characters, or \"\" for none";
+        Err(Invalid {
+            setting: "metrics.token",
+            message: String::from(message),
+        })
     }
 }
 

@@ -277,6 +277,18 @@ fn an_unknown_variable_is_refused_with_the_nearest_known_one() {
 }
 
 #[test]
+fn what_is_kept_is_kept_for_long_enough() {
+    let short = refusal("ROLLCALL_EVENTS__RETENTION", "6d");
+    assert!(short.contains("at least 7d"), "{short}");
+    let below = refusal("ROLLCALL_EVENTS__RETENTION_MAX", "89d");
+    assert!(below.contains("events.retention"), "{below}");
+    let none = refusal("ROLLCALL_DELIVERIES__RETENTION", "0");
+    assert!(none.contains("at least 7d"), "{none}");
+    let token = refusal("ROLLCALL_METRICS__TOKEN", "s3cret");
+    assert!(token.contains("16") && !token.contains("s3cret"), "{token}");
+}
+
+#[test]
 fn secrets_do_not_show_in_debug_output() {
     let key = MasterKey::generate();
     let key = key.expose();

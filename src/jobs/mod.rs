@@ -5,6 +5,7 @@
 //! run on each.
 
 pub mod audit;
+mod events;
 pub mod schedule;
 
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub async fn write_activity(context: Context, stop: CancellationToken) {
             );
         }
         context.limits.forget_idle();
+        context.metrics.settle();
         if stopped {
             return;
         }
@@ -95,6 +97,7 @@ pub async fn run_schedules(context: Context, stop: CancellationToken) {
                 schedule::Job::ForgetNodes => schedule::forget_nodes(&context.store).await,
                 schedule::Job::ForgetAnswers => forget_answers(&context, &stop).await,
                 schedule::Job::ForgetAudit => audit::forget(&context, &stop).await,
+                schedule::Job::ForgetEvents => events::forget(&context, &stop).await,
             }
         }
     }

@@ -29,11 +29,13 @@ pub enum Job {
     ForgetAnswers,
     /// Forget audit entries after their time.
     ForgetAudit,
+    /// Forget events and deliveries after their time.
+    ForgetEvents,
 }
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::EndDeletions,
         Self::RemoveDeleted,
         Self::AlignInactive,
@@ -41,6 +43,7 @@ impl Job {
         Self::ForgetNodes,
         Self::ForgetAnswers,
         Self::ForgetAudit,
+        Self::ForgetEvents,
     ];
 
     /// The name of its row.
@@ -53,6 +56,7 @@ impl Job {
             Self::ForgetNodes => "nodes.forget",
             Self::ForgetAnswers => "idempotency_keys.forget",
             Self::ForgetAudit => "audit.forget",
+            Self::ForgetEvents => "events.forget",
         }
     }
 
@@ -65,6 +69,7 @@ impl Job {
             Self::ForgetNodes => "0 17 * * * *",
             Self::ForgetAnswers => "0 47 * * * *",
             Self::ForgetAudit => "0 29 * * * *",
+            Self::ForgetEvents => "50 */10 * * * *",
         }
     }
 

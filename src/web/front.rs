@@ -82,11 +82,21 @@ pub async fn handle<B: MessageBody + 'static>(
     };
     add_headers(response.headers_mut(), id);
     let status = response.status().as_u16();
+    count(response.request(), &method, &path, status);
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| {
         tracing::info!(http.method = %method, http.path = path, http.status = status, duration_ms, "answered");
     });
     Ok(response)
+}
+
+/// Counts what providers ask.
+fn count(request: &HttpRequest, method: &Method, path: &str, status: u16) {
+    if let Some(context) = request.app_data::<Data<Context>>()
+        && path.starts_with("/scim/")
+    {
+        context.metrics.scim_answered(method.as_str(), status);
+    }
 }
 
 fn refusal(request: &ServiceRequest) -> Option<Refused> {

@@ -26,6 +26,7 @@ use super::tail::Tail;
 use super::{endpoint, page, place, request, retry};
 use crate::clock::Clock;
 use crate::ids::EndpointId;
+use crate::metrics::{DELIVERED, Metrics};
 use crate::outbound::{Outcome, WebhookClient};
 use crate::secrets::{MasterKey, WebhookSecret};
 use crate::storage::Store;
@@ -50,6 +51,8 @@ pub struct Tools {
     pub master_key: Arc<MasterKey>,
     /// Which history the sequences belong to.
     pub generation: u32,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Tools {
@@ -95,6 +98,7 @@ pub async fn run(tools: Tools, shutdown: CancellationToken, drain_within: Durati
     ));
     let keeper = Keeper::new(
         tools.store.clone(),
+        Arc::clone(&tools.metrics),
         reports.clone(),
         nodes,
         started,
@@ -158,6 +162,7 @@ impl Driver {
                 () = tokio::time::sleep_until(ticked_at + self.pause()) => {
                     ticked_at = Instant::now();
                     self.step(Input::Tick);
+                    self.tools.metrics.in_flight(self.dispatcher.in_flight());
                 }
                 () = shutdown.cancelled(), if !is_draining => {
                     drain_until = Some(Instant::now() + drain_within);
@@ -347,7 +352,12 @@ async fn attempt(
         )
         .await;
     let attempted = read_outcome(&outcome, now_ms);
-    tracing::debug!(
+    let ended_ms = now_ms + i64::from(attempted.duration_ms);
+    let lag_ms = ended_ms - sending.offer.event_id.made_at_ms();
+    tools
+        .metrics
+        .attempt_ended(endpoint, outcome_of(&attempted), lag_ms);
+    tracing::info!(
         endpoint.id = %endpoint,
         directory.id = %sending.offer.directory_id,
         event.id = %sending.offer.event_id,
@@ -355,9 +365,21 @@ async fn attempt(
         status = attempted.status_code,
         failure = attempted.failure,
         duration_ms = attempted.duration_ms,
+        lag_ms,
         "webhook sent"
     );
     attempted
+}
+
+/// How an attempt has ended, in one of a few words.
+fn outcome_of(attempted: &Attempted) -> &str {
+    match (attempted.failure.as_deref(), attempted.status_code) {
+        (None, _) => DELIVERED,
+        (Some("http"), Some(400..=499)) => "http_4xx",
+        (Some("http"), Some(500..=599)) => "http_5xx",
+        (Some("http"), _) => "http_other",
+        (Some(failure), _) => failure,
+    }
 }
 
 fn read_outcome(outcome: &Outcome, now_ms: i64) -> Attempted {

@@ -15,6 +15,7 @@ use super::dispatcher::{Input, Lease};
 use super::driver::{Report, Reports, report};
 use super::shards::{self, Held};
 use crate::ids::NodeId;
+use crate::metrics::Metrics;
 use crate::storage::horizon::SHARDS;
 use crate::storage::{Dialect, Store};
 
@@ -30,6 +31,7 @@ pub(super) struct GiveBack(pub(super) i16, pub(super) Uuid);
 pub(super) struct Keeper {
     node_id: NodeId,
     store: Store,
+    metrics: Arc<Metrics>,
     reports: Reports,
     held: Vec<Held>,
     /// The shard that is on its way to another node.
@@ -46,6 +48,7 @@ impl Keeper {
     /// `started` is where the node's monotonic clock begins.
     pub(super) fn new(
         store: Store,
+        metrics: Arc<Metrics>,
         reports: Reports,
         nodes: Arc<AtomicUsize>,
         started: Instant,
@@ -54,6 +57,7 @@ impl Keeper {
         Self {
             node_id: NodeId::generate(),
             store,
+            metrics,
             reports,
             held: Vec::new(),
             yielding: None,
@@ -136,7 +140,9 @@ impl Keeper {
 
     async fn take(&self, count: usize, takes_all: bool) -> Result<Vec<Held>, DbErr> {
         let held: BTreeSet<i16> = self.held.iter().map(|lease| lease.shard).collect();
-        shards::take(&self.store, self.node_id, &held, count, takes_all).await
+        let taken = shards::take(&self.store, self.node_id, &held, count, takes_all).await?;
+        self.metrics.shards_taken(taken.len());
+        Ok(taken)
     }
 
     async fn renew(&mut self) -> Result<(), DbErr> {
@@ -151,6 +157,7 @@ impl Keeper {
                 self.leased(lease, self.until(asked_at));
             } else {
                 tracing::warn!(shard = lease.shard, "shard lost to another node");
+                self.metrics.shard_lost();
                 report(&self.reports, Input::Lost(lease.shard));
             }
         }

@@ -11,7 +11,7 @@ use super::dispatcher::{Page, Source, Stretch};
 use super::links::{self, View};
 use super::place;
 use crate::events::gaps::{GapWatch, Seen};
-use crate::events::log;
+use crate::events::{cut, log};
 use crate::ids::DirectoryId;
 use crate::storage::Store;
 
@@ -88,7 +88,12 @@ async fn read_shard(
         })
         .collect();
     let is_last = u64::try_from(rows.len()).unwrap_or(u64::MAX) < PAGE_ROWS;
-    let whole = check_gaps(watch, after, &seen, Instant::now());
+    let cut = if is_whole(watch, after, &seen) {
+        0
+    } else {
+        cut::position(store.dispatch_reader(), shard).await?
+    };
+    let whole = check_gaps(watch, after, &seen, cut, Instant::now());
     let has_gap = whole < rows.len();
     rows.truncate(whole);
     if has_gap {
@@ -104,10 +109,20 @@ async fn read_shard(
     })
 }
 
-/// How many of the rows come before a gap. A gap that stays for long is reported and passed.
-fn check_gaps(watch: &Mutex<Watch>, after: i64, seen: &[Seen], now: Instant) -> usize {
+fn is_whole(watch: &Mutex<Watch>, after: i64, seen: &[Seen]) -> bool {
     let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-    let whole = watch.gaps.check(after, seen);
+    watch.gaps.check(after, seen) == seen.len()
+}
+
+/// How many of the rows come before a gap. A gap that stays for long is reported and passed; one on a page
+/// that begins before `cut` is where the log was cut under its reader.
+fn check_gaps(watch: &Mutex<Watch>, after: i64, seen: &[Seen], cut: i64, now: Instant) -> usize {
+    let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut whole = watch.gaps.check(after, seen);
+    while let Some(next) = seen.get(whole).filter(|_| after < cut) {
+        watch.gaps.forget(next.directory_id);
+        whole = watch.gaps.check(after, seen);
+    }
     let Some(next) = seen.get(whole) else {
         return whole;
     };
@@ -145,14 +160,32 @@ mod tests {
         let watch = Mutex::new(Watch::default());
         let started = Instant::now();
         let whole = [row(1, 1), row(2, 2)];
-        assert_eq!(check_gaps(&watch, 0, &whole, started), 2);
+        assert_eq!(check_gaps(&watch, 0, &whole, 0, started), 2);
         let mut now = started;
-        while check_gaps(&watch, 2, &[row(4, 4), row(5, 5)], now) == 0 {
-            assert_eq!(check_gaps(&watch, 0, &whole, now), 2);
-            assert_eq!(check_gaps(&watch, 9, &[row(10, 9)], now), 1);
+        while check_gaps(&watch, 2, &[row(4, 4), row(5, 5)], 0, now) == 0 {
+            assert_eq!(check_gaps(&watch, 0, &whole, 0, now), 2);
+            assert_eq!(check_gaps(&watch, 9, &[row(10, 9)], 0, now), 1);
             now += GAP_WAIT;
             assert!(now - started < 2 * GAP_PATIENCE);
         }
         assert!(now - started >= GAP_PATIENCE);
+    }
+
+    #[test]
+    fn where_the_log_was_cut_is_no_gap() {
+        let row = |directory_id, position, sequence| Seen {
+            position,
+            directory_id,
+            sequence: Some(sequence),
+        };
+        let (one, other) = (DirectoryId::generate(), DirectoryId::generate());
+        let watch = Mutex::new(Watch::default());
+        let now = Instant::now();
+        let known = [row(one, 1, 1), row(other, 2, 1)];
+        assert_eq!(check_gaps(&watch, 0, &known, 0, now), 2);
+        let rest = [row(one, 9, 7), row(other, 10, 4), row(one, 11, 8)];
+        assert_eq!(check_gaps(&watch, 2, &rest, 8, now), 3);
+        let broken = [row(one, 13, 10)];
+        assert_eq!(check_gaps(&watch, 11, &broken, 8, now), 0);
     }
 }

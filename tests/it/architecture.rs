@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Modules that know nothing of what Rollcall is about.
-const FOUNDATIONS: [&str; 8] = [
-    "actor", "clock", "ids", "json", "keys", "outbound", "secrets", "storage",
+const FOUNDATIONS: [&str; 9] = [
+    "actor", "clock", "ids", "json", "keys", "metrics", "outbound", "secrets", "storage",
 ];
 /// Modules that may be built on foundations, and not the other way round.
 const ABOVE: [&str; 19] = [

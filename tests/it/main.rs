@@ -10,7 +10,6 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on says so by panicking"
 )]
-#![expect(dead_code, reason = "tests/load uses more of what both share")]
 
 #[macro_use]
 mod support;
@@ -30,12 +29,15 @@ mod holds;
 mod hostile;
 mod isolation;
 mod limits;
+mod metrics;
 mod model;
 mod nodes;
 mod positions;
 mod readme;
 mod requests;
+mod retention;
 mod retries;
 mod row_security;
 mod scim;
+mod secrets;
 mod situations;

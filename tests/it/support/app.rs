@@ -15,6 +15,7 @@ use rollcall::outbound::ApiClient;
 use rollcall::requests::retention;
 use rollcall::secrets::MasterKey;
 use rollcall::storage::Store;
+use rollcall::webhooks::retention::{Removed, forget};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -166,6 +167,16 @@ impl TestApp {
     pub(crate) async fn forget_requests(&self) -> u64 {
         let stop = CancellationToken::new();
         retention::forget(&self.context.store, self.context.requests, &stop)
+            .await
+            .unwrap()
+    }
+
+    /// Forgets old events and deliveries, as the server does every few minutes; after one step if `stop`
+    /// has come.
+    pub(crate) async fn forget_events(&self, stop: &CancellationToken) -> Removed {
+        let context = &self.context;
+        let (events, deliveries) = (context.events, context.deliveries);
+        forget(&context.store, events, deliveries, stop)
             .await
             .unwrap()
     }

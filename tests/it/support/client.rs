@@ -155,6 +155,11 @@ impl Scim {
         &self.directory
     }
 
+    /// The token that it shows.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// The same through one node only.
     pub(crate) fn through(&self, base: &str) -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! The real binary as a process of its own, to be killed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -122,6 +122,11 @@ impl Node {
     /// Where it answers, without a slash at the end.
     pub(crate) fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Where it keeps its files.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// What it has logged.
