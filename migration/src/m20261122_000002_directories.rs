@@ -64,7 +64,12 @@ impl MigrationTrait for Migration {
             manager.create_index(plain).await?;
         }
         // The few directories whose deliveries are held are looked for every second.
-        for column in ["deliveries_held_at", "deletion_due_at", "aligning_since"] {
+        for column in [
+            "deliveries_held_at",
+            "guard_held_at",
+            "deletion_due_at",
+            "aligning_since",
+        ] {
             let mut set = index("directories", &[column]);
             set.and_where(Expr::col(column).is_not_null());
             manager.create_index(set).await?;
@@ -124,7 +129,8 @@ impl MigrationTrait for Migration {
 /// `flatten_groups` says whether events tell of everybody in a group, or only of its direct members.
 /// `management` says who is master of its users and groups, `inactive_users` what becomes of those who
 /// are deactivated; while those who are inactive already are brought into line with it, `aligning_since`
-/// is set. `has_unsettled` says whether `refused_writes` or `drift` has rows of it. `…_by` says in words
+/// is set. `guard` is a JSON object: what the guard against mass deprovisioning is set to, and when it
+/// tripped last. `has_unsettled` says whether `refused_writes` or `drift` has rows of it. `…_by` says in words
 /// who did it. `deletion_with_organization` is set if it goes because its organization does;
 /// `rows_removed` counts how far the removal of a deleted one is.
 fn directories() -> TableCreateStatement {

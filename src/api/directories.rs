@@ -291,6 +291,7 @@ fn view_of(caller: &Caller, row: &directories::Model, signs: &Signs) -> Value {
         },
         "deliveries_held_at": row.deliveries_held_at.map(clock::text),
         "deliveries_held_by": row.deliveries_held_by,
+        "guard_held_at": row.guard_held_at.map(clock::text),
         "writes_refused_at": row.writes_refused_at.map(clock::text),
         "writes_refused_by": row.writes_refused_by,
         "deletion_due_at": row.deletion_due_at.map(clock::text),

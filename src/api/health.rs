@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::directories::find as find_directory;
-use super::{Caller, Problem};
+use super::{Caller, Problem, guard};
 use crate::clock;
 use crate::directories::health::{self, Health, Requests};
 use crate::storage::tables::{directories, scim_tokens};
@@ -60,6 +60,7 @@ fn view(directory: &directories::Model, health: &Health, endpoints: &[Value]) ->
         "state": directory.state,
         "management": directory.management,
         "deliveries_held_at": directory.deliveries_held_at.map(clock::text),
+        "guard": guard::fields(directory),
         "writes_refused_at": directory.writes_refused_at.map(clock::text),
         "deletion_due_at": directory.deletion_due_at.map(clock::text),
     })

@@ -18,6 +18,7 @@ use super::{
 use crate::web::front::Refused;
 
 mod by_hand;
+mod state;
 
 type Answer = Result<HttpResponse, Problem>;
 
@@ -81,6 +82,7 @@ pub fn configure(config: &mut ServiceConfig) {
                     endpoint("/directories/{id}/requests/{request}").route(get().to(show_request)),
                 )
                 .configure(by_hand::configure)
+                .configure(state::configure)
                 .service(endpoint("/webhook_endpoints").route(post().to(create_endpoint)))
                 .service(
                     endpoint("/webhook_endpoints/{id}")

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::arguments::Where;
-use super::print_line;
+use super::{print_line, snapshots};
 use crate::api::endpoints::Events;
 use crate::api::requests::ListRequests;
 use crate::api::{
@@ -24,7 +24,7 @@ use crate::storage::Opener;
 
 /// What a request does, as HTTP says it.
 #[derive(Clone, Copy, Debug)]
-enum Method {
+pub(super) enum Method {
     Get,
     Post,
     Put,
@@ -175,6 +175,11 @@ async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
     let body = request.body.clone();
     let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     let segments: Vec<&str> = path.split('/').skip(1).collect();
+    if let ["admin", "v1", below @ ..] = segments.as_slice()
+        && let Some(view) = snapshots::operate(caller, request.method, below, query, &body).await
+    {
+        return view;
+    }
     match (request.method, segments.as_slice()) {
         (Method::Get, ["admin", "v1", "audit_entries"]) => {
             audit::list(caller, api::query(query)?).await
@@ -271,7 +276,7 @@ async fn operate_on_management(
     }
 }
 
-fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
     serde_json::from_value(body).map_err(|error| {
         Problem::new(
             422,

@@ -9,6 +9,7 @@ use url::form_urlencoded;
 
 use super::administer::Request;
 use super::audit::AuditVerb;
+use super::snapshots::{GuardSettings, SnapshotVerb};
 use super::why::WhyArguments;
 use crate::simulate::Dialect;
 
@@ -51,6 +52,9 @@ pub(super) enum Verb {
     /// Webhook endpoints
     #[command(subcommand)]
     Endpoint(EndpointVerb),
+    /// Whole states of directories on their way to endpoints
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
     /// The audit trail
     #[command(subcommand)]
     Audit(AuditVerb),
@@ -331,6 +335,17 @@ pub(super) enum DirectoryVerb {
     },
     /// Take the deletion of a directory back
     Restore(OneDirectory),
+    /// Show how much is in it, and a digest to compare a copy with
+    Checksum(OneDirectory),
+    /// Set the guard against mass deprovisioning; without anything to set, show it
+    Guard {
+        #[command(flatten)]
+        settings: GuardSettings,
+        #[command(flatten)]
+        directory: OneDirectory,
+    },
+    /// Let the webhooks go out that the guard holds
+    ReleaseGuard(OneDirectory),
 }
 
 #[derive(Debug, Args)]
@@ -526,6 +541,15 @@ impl DirectoryVerb {
                 Request::delete(&path, directory.place)
             }
             Self::Restore(directory) => directory.turn("restore"),
+            Self::Checksum(directory) => {
+                let path = format!("{}/checksum", directory.path());
+                Request::get(&path, directory.place)
+            }
+            Self::Guard {
+                settings,
+                directory,
+            } => settings.into_request(&directory.id, directory.place),
+            Self::ReleaseGuard(directory) => directory.turn("guard/release"),
             Self::Management { id, mode, place } => {
                 let body = mode.map(|mode| json!({"mode": mode}));
                 Request::show_or_set(

@@ -8,6 +8,7 @@ mod administer;
 mod arguments;
 mod audit;
 mod serve;
+mod snapshots;
 mod why;
 
 use std::io::Write as _;
@@ -61,6 +62,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         Verb::Directory(verb) => administer::run(file, verb.into_request()).await,
         Verb::Token(verb) => administer::run(file, verb.into_request()).await,
         Verb::Endpoint(verb) => administer::run(file, verb.into_request()).await,
+        Verb::Snapshot(verb) => administer::run(file, verb.into_request()).await,
         Verb::Audit(verb) => audit::run(file, verb).await,
         Verb::Why(arguments) => why::run(file, arguments).await,
     }

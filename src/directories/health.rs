@@ -175,7 +175,7 @@ fn judge(
         Verdict::Validating
     } else if directory.writes_refused_at.is_some() {
         Verdict::Paused
-    } else if directory.deliveries_held_at.is_some() {
+    } else if directory.deliveries_held_at.is_some() || directory.guard_held_at.is_some() {
         Verdict::Held
     } else if Management::Manual.is_of(directory) {
         Verdict::Manual

@@ -12,6 +12,7 @@ use sea_orm::{ActiveValue, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOr
 use serde_json::json;
 
 use super::gate::{self, SettingError};
+use super::guard;
 use super::nesting::Shift;
 use super::turnover;
 use super::user::{self, User};
@@ -156,6 +157,7 @@ impl UseCase for Align {
             .collect::<Result<Vec<User>, DbErr>>()?;
         if ends {
             end(tx, &directory, &wrong).await?;
+            guard::judge(tx, &directory).await?;
         } else {
             begin(tx, &directory, wrong).await?;
         }

@@ -13,12 +13,14 @@
 use serde_json::{Map, Value};
 
 pub mod address;
+pub mod checksum;
 pub mod deletion;
 pub mod directory;
 pub mod drift;
 pub mod erasure;
 pub mod gate;
 pub mod group;
+pub mod guard;
 pub mod health;
 pub mod inactive;
 pub mod lookup;

@@ -12,7 +12,7 @@ use super::inactive;
 use super::management::{self, Touched};
 use super::profile::{self, UserProfile};
 use super::resource::{self, Error, ResourceKind, read_document};
-use super::{Document, directory, membership};
+use super::{Document, directory, guard, membership};
 use crate::actor::Actor;
 use crate::clock;
 use crate::events::{self, Event, Kind};
@@ -141,6 +141,7 @@ impl UseCase for Modify {
         let new = rewrite(tx, &directory, &old, document).await?;
         let touched = touched(&new, Some(&old));
         management::written(tx, &directory, self.actor, Some(What::Changed), &touched).await?;
+        guard::judge(tx, &directory).await?;
         Ok(new)
     }
 }
@@ -191,6 +192,7 @@ impl UseCase for Delete {
         }
         let touched = touched(&user, None);
         management::written(tx, &directory, self.actor, Some(What::Deleted), &touched).await?;
+        guard::judge(tx, &directory).await?;
         Ok(true)
     }
 }

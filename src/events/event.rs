@@ -1,5 +1,6 @@
 //! The closed list of event types, and the envelope that WorkOS's SDKs read.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::clock;
@@ -97,13 +98,7 @@ pub struct Event {
 /// Appends `event` to the log of `directory` when the transaction commits.
 pub fn append(tx: &WriteTx, directory: &directories::Model, event: &Event) {
     let id = EventId::generate();
-    let payload = json::canonical(&json!({
-        "object": "event",
-        "id": id.to_string(),
-        "event": event.kind.as_str(),
-        "data": event.data,
-        "created_at": clock::text(tx.now()),
-    }));
+    let payload = payload(id, event.kind, &event.data, tx.now());
     tx.buffer(EventDraft {
         id,
         organization_id: directory.organization_id,
@@ -118,6 +113,17 @@ pub fn append(tx: &WriteTx, directory: &directories::Model, event: &Event) {
         is_departure: is_departure(event),
         actor: tx.actor(),
     });
+}
+
+/// The exact text of an event on the wire.
+pub fn payload(id: EventId, kind: Kind, data: &Value, at: DateTime<Utc>) -> String {
+    json::canonical(&json!({
+        "object": "event",
+        "id": id.to_string(),
+        "event": kind.as_str(),
+        "data": data,
+        "created_at": clock::text(at),
+    }))
 }
 
 /// Whether it says that a person was deleted or became inactive: what must not wait behind other things.

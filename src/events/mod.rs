@@ -13,4 +13,4 @@ mod event;
 pub mod gaps;
 pub mod log;
 
-pub use event::{Event, Kind, activated_data, append, deleted_data, token_data};
+pub use event::{Event, Kind, activated_data, append, deleted_data, payload, token_data};

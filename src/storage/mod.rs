@@ -30,7 +30,7 @@ pub mod write;
 pub use database::Database;
 pub use dialect::Dialect;
 pub use error::{Error, is_unique_violation};
-pub use write::{EventDraft, Lane, LockedDirectory, UseCase, WriteTx, newest_sequence};
+pub use write::{EventDraft, Lane, LockedDirectory, Upcoming, UseCase, WriteTx, newest_sequence};
 
 use dialect::Purpose;
 

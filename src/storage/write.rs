@@ -104,6 +104,17 @@ impl LockedDirectory {
     }
 }
 
+/// What a transaction will write down about a directory when it commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upcoming {
+    /// Events of its sequence.
+    pub sequenced: usize,
+    /// Events that say that a person was deleted or became inactive.
+    pub departures: usize,
+    /// Users and groups added or removed.
+    pub resources: Difference,
+}
+
 /// What the use cases of one group share.
 struct Shared {
     connection: DatabaseTransaction,
@@ -167,6 +178,24 @@ impl WriteTx {
         let total = counts.entry(directory_id).or_default();
         total.users += difference.users;
         total.groups += difference.groups;
+    }
+
+    /// What this transaction will write down about a directory when it commits, for all its use cases so
+    /// far.
+    pub fn upcoming(&self, directory_id: DirectoryId) -> Upcoming {
+        let events = lock(&self.shared.events);
+        let of_directory = || {
+            let drafts = events.iter();
+            drafts.filter(|draft| draft.directory_id == directory_id)
+        };
+        Upcoming {
+            sequenced: of_directory().filter(|draft| draft.is_sequenced).count(),
+            departures: of_directory().filter(|draft| draft.is_departure).count(),
+            resources: lock(&self.shared.counts)
+                .get(&directory_id)
+                .copied()
+                .unwrap_or_default(),
+        }
     }
 
     /// Whether the connection speaks SQLite or PostgreSQL.

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::slot::Slot;
 use super::breaker::Breaker;
-use super::holds::Held;
+use super::holds::{self, Held};
 use super::stream::{Attempted, Place, Sending};
 use crate::ids::{DirectoryId, EndpointId};
 use crate::storage::horizon::SHARDS;
@@ -257,8 +257,8 @@ impl Dispatcher {
         self.held = held;
         dirty.extend(self.endpoints.keys());
         for (number, shard) in &mut self.shards {
-            let held = held_in(&self.held, *number);
             for (endpoint, slot) in &mut shard.slots {
+                let held = holds::of(&self.held, *number, *endpoint);
                 let recover = slot.hold(&held, now.wall_ms);
                 let id = StreamId {
                     endpoint: *endpoint,
@@ -322,7 +322,7 @@ impl Dispatcher {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let held = held_in(&self.held, id.shard);
+        let held = holds::of(&self.held, id.shard, id.endpoint);
         if let Some(slot) = self.slot(id) {
             let recover = slot.recovered(source, place, &held, now.wall_ms);
             actions.extend(recover_directories(id, recover));
@@ -524,10 +524,6 @@ fn recover_directories(
 ) -> impl Iterator<Item = Action> {
     let sources = directories.into_iter().map(Source::Directory);
     sources.map(move |source| Action::Recover(id, source))
-}
-
-fn held_in(held: &Held, shard: i16) -> BTreeSet<DirectoryId> {
-    held.get(&shard).cloned().unwrap_or_default()
 }
 
 /// The next event of an endpoint, its shards taking turns.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::dispatcher::{Action, Dispatcher, Input, Now, Settings, Source, StreamId, Stretch};
 use super::endpoint::Options;
-use super::holds::{self, Held};
+use super::holds::{Held, Known};
 use super::keeper::{GiveBack, Keeper};
 use super::links::View;
 use super::stream::{Attempted, Sending};
@@ -89,11 +89,13 @@ pub async fn run(tools: Tools, shutdown: CancellationToken, drain_within: Durati
     let helpers = CancellationToken::new();
     let started = Instant::now();
     let nodes = Arc::new(AtomicUsize::new(1));
+    let holds = Arc::new(Known::default());
     tasks.spawn(follow_tail(tools.clone(), reports.clone(), helpers.clone()));
     tasks.spawn(follow_endpoints(
         tools.clone(),
         reports.clone(),
         Arc::clone(&nodes),
+        Arc::clone(&holds),
         helpers.clone(),
     ));
     let keeper = Keeper::new(
@@ -114,6 +116,7 @@ pub async fn run(tools: Tools, shutdown: CancellationToken, drain_within: Durati
         targets: HashMap::new(),
         aborts: BTreeMap::new(),
         watches: BTreeMap::new(),
+        holds,
         given_back: BTreeMap::new(),
         started,
     };
@@ -132,6 +135,7 @@ struct Driver {
     targets: HashMap<EndpointId, Arc<Target>>,
     aborts: BTreeMap<i16, CancellationToken>,
     watches: BTreeMap<i16, Arc<Mutex<page::Watch>>>,
+    holds: Arc<Known>,
     /// The token of each shard's lease that was let go last; a late renewal of it is not a new lease.
     given_back: BTreeMap<i16, Uuid>,
     started: Instant,
@@ -294,10 +298,20 @@ impl Driver {
             return;
         };
         let watch = Arc::clone(self.watches.entry(id.shard).or_default());
+        let holds = Arc::clone(&self.holds);
         let (store, reports) = (self.tools.store.clone(), self.reports.clone());
         self.tasks.spawn(async move {
             let source = stretch.source;
-            let input = match page::read(&store, &target.view, &watch, id.shard, &stretch).await {
+            let reading = async {
+                let page = page::read(&store, &target.view, &watch, id.shard, &stretch).await?;
+                // What holds these events was written no later than they were.
+                if !page.offers.is_empty() {
+                    let tell = |held| drop(reports.send(Report::Held(held)));
+                    holds.look(&store, tell).await?;
+                }
+                Ok::<_, sea_orm::DbErr>(page)
+            };
+            let input = match reading.await {
                 Ok(page) => Input::Page(id, source, page),
                 Err(error) => {
                     tracing::warn!(shard = id.shard, %error, "the log cannot be read and will be again");
@@ -427,17 +441,18 @@ async fn follow_endpoints(
     tools: Tools,
     reports: Reports,
     nodes: Arc<AtomicUsize>,
+    holds: Arc<Known>,
     stop: CancellationToken,
 ) {
     let follow = async {
         let mut known: Option<(Vec<endpoints::Model>, usize)> = None;
-        let mut held = None;
+        let mut knows_holds = false;
         loop {
             let nodes = nodes.load(Ordering::Relaxed);
-            follow_holds(&tools, &reports, &mut held).await;
+            knows_holds |= look_at_holds(&tools, &reports, &holds).await;
             match endpoint::list(tools.store.dispatch_reader()).await {
                 // Before it is known what is held, nothing may be sent.
-                Ok(_) if held.is_none() => {}
+                Ok(_) if !knows_holds => {}
                 Ok(rows)
                     if !known
                         .as_ref()
@@ -459,17 +474,15 @@ async fn follow_endpoints(
     let _stopped: Option<()> = stop.run_until_cancelled(follow).await;
 }
 
-/// Looks which directories' deliveries are held, and reports it if that has changed.
-async fn follow_holds(tools: &Tools, reports: &Reports, known: &mut Option<Held>) {
-    match holds::list(tools.store.dispatch_reader()).await {
-        Ok(held) => {
-            if known.as_ref() != Some(&held) {
-                drop(reports.send(Report::Held(held.clone())));
-                *known = Some(held);
-            }
-        }
-        Err(error) => tracing::warn!(%error, "it cannot be read which deliveries are held"),
+/// Looks which directories' deliveries are held, and reports it if that has changed; tells whether it
+/// could be read.
+async fn look_at_holds(tools: &Tools, reports: &Reports, holds: &Known) -> bool {
+    let tell = |held| drop(reports.send(Report::Held(held)));
+    let looked = holds.look(&tools.store, tell).await;
+    if let Err(error) = &looked {
+        tracing::warn!(%error, "it cannot be read which deliveries are held");
     }
+    looked.is_ok()
 }
 
 async fn load_targets(

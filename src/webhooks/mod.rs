@@ -5,6 +5,7 @@
 //! order within it. The [`driver`] does what the dispatcher says: it reads the log, sends [`request`]s
 //! with [`signature`]s, and records results in the endpoint's [`place`]. A directory whose deliveries
 //! [`holds`] stop, or which would keep the others from being read, is split off into a stream of its own.
+//! A [`snapshot`] brings an endpoint the whole state of a directory.
 //!
 //! Guarantees: each event reaches each endpoint at least once; an endpoint sees an event after the earlier
 //! ones that it depends on, as [`links`] lets the receiver check. Leases make double work rare; the
@@ -28,5 +29,6 @@ pub mod retention;
 pub mod retry;
 pub mod shards;
 pub mod signature;
+pub mod snapshot;
 pub mod stream;
 mod tail;

@@ -64,7 +64,9 @@ fn decide_delivery(facts: &Facts) -> Verdict {
     let is_any = |test: fn(&Standing) -> bool| facts.endpoints.iter().any(|(_, at)| test(at));
     let is_waiting = is_any(|at| matches!(at, Standing::Waiting(..)));
     let is_held = facts.directory.as_ref().is_some_and(|directory| {
-        directory.deliveries_held_at.is_some() || directory.deletion_due_at.is_some()
+        directory.deliveries_held_at.is_some()
+            || directory.guard_held_at.is_some()
+            || directory.deletion_due_at.is_some()
     });
     if !is_any(|at| !matches!(at, Standing::NotTaken | Standing::BeganLater)) {
         Verdict::FilteredOut
@@ -230,7 +232,10 @@ fn held(facts: &Facts) -> String {
             clock::text(at)
         );
     }
-    let at = directory.and_then(|directory| directory.deliveries_held_at);
+    let at = directory.and_then(|directory| {
+        let by_hand = directory.deliveries_held_at;
+        by_hand.or(directory.guard_held_at)
+    });
     format!(
         "The deliveries of the directory have been held since {}.",
         moment(at)

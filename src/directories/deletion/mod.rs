@@ -13,7 +13,7 @@ use sea_orm::{ActiveValue, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOr
 use serde_json::json;
 
 use super::directory::{self, Error, State};
-use super::token;
+use super::{guard, token};
 use crate::actor::Actor;
 use crate::audit;
 use crate::clock;
@@ -134,6 +134,7 @@ async fn schedule_at(
     let entry = audit::Entry::of_directory(row, "directory.deletion_scheduled", &row.id);
     let details = json!({"due_at": clock::text(due_at)});
     audit::record(tx, actor, entry.with(details)).await?;
+    guard::judge_deletion(tx, row).await?;
     set_due(tx, row.id, Some(due_at), cause).await
 }
 
@@ -174,6 +175,9 @@ async fn end(
     tx.act_as(actor);
     let entry = audit::Entry::of_directory(row, "directory.deleted", &row.id);
     audit::record(tx, actor, entry).await?;
+    if row.deletion_due_at.is_none() {
+        guard::judge_deletion(tx, row).await?;
+    }
     token::revoke_all(tx, row.id).await?;
     // Nothing that held deliveries outlives it, or its last events would never arrive.
     let change = directories::ActiveModel {
@@ -181,6 +185,7 @@ async fn end(
         state: ActiveValue::Set(State::Deleting.as_str().to_owned()),
         deliveries_held_at: ActiveValue::Set(None),
         deliveries_held_by: ActiveValue::Set(None),
+        guard_held_at: ActiveValue::Set(None),
         deletion_due_at: ActiveValue::Set(None),
         deletion_with_organization: ActiveValue::Set(false),
         updated_at: ActiveValue::Set(tx.now()),

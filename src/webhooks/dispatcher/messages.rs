@@ -80,7 +80,7 @@ pub enum Input {
     Tick,
     /// These are the enabled endpoints now, and so many nodes share the work.
     Endpoints(BTreeMap<EndpointId, Settings>, usize),
-    /// The deliveries of these directories are held now, and of no others.
+    /// The deliveries of these directories are held now, to all endpoints or to one, and of no others.
     Held(Held),
     /// A shard is ours, or still ours, under this lease.
     Leased(i16, Lease),

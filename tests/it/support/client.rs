@@ -109,15 +109,15 @@ impl Admin {
         self.ask("DELETE", &path, None).await;
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.ask("GET", path, None).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
         self.ask("POST", path, Some(body.to_string())).await
     }
 
-    async fn ask(&self, method: &str, path: &str, body: Option<String>) -> Value {
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<String>) -> Value {
         let mut last = String::new();
         for base in self.bases.iter() {
             let url = format!("{base}{path}");

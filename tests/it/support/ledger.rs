@@ -35,6 +35,8 @@ pub(crate) struct Request {
     pub(crate) generation: i64,
     /// `Rollcall-Replay`, empty if absent
     pub(crate) replay: String,
+    /// The headers that begin with `Rollcall-`, by their names in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
     /// `WorkOS-Signature`
     pub(crate) signed: String,
     /// The body as it came.

@@ -9,6 +9,7 @@ pub(crate) mod app;
 pub(crate) mod choices;
 pub(crate) mod client;
 pub(crate) mod ledger;
+pub(crate) mod mirror;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod process;

@@ -16,6 +16,7 @@ use crate::events::Kind::{
 };
 use crate::ids::{DirectoryId, EventId, ResourceId};
 use crate::webhooks::endpoint::{Options, Ordering};
+use crate::webhooks::holds::Hold;
 use crate::webhooks::lanes::{Key, Lanes, Mode, Subject, keys_of};
 use crate::webhooks::stream::{Batch, Exception, ExceptionRow, Offer};
 
@@ -411,12 +412,18 @@ impl World {
             }
             Happening::Look(node, life) if self.is_alive(node, life) => self.look(node, life),
             Happening::Hold(number, is_held) => {
-                let (id, shard) = directory(number);
+                let (directory_id, shard) = directory(number);
                 let held = self.database.held.entry(shard).or_default();
+                // Every other directory is held for one endpoint alone, as while it gets a snapshot.
+                let endpoint_id = number.is_multiple_of(2).then(|| self.endpoints[0]);
+                let hold = Hold {
+                    directory_id,
+                    endpoint_id,
+                };
                 if is_held {
-                    held.insert(id);
+                    held.insert(hold);
                 } else {
-                    held.remove(&id);
+                    held.remove(&hold);
                 }
                 Ok(())
             }
@@ -719,8 +726,8 @@ impl World {
                 if !is_ours || lease.2 - now_ms < SEND_MARGIN_MS {
                     return Err(format!("{position} was sent without a lease"));
                 }
-                let held = self.nodes[node].holds.get(&id.shard);
-                if held.is_some_and(|held| held.contains(&sending.offer.directory_id)) {
+                let held = holds::of(&self.nodes[node].holds, id.shard, id.endpoint);
+                if held.contains(&sending.offer.directory_id) {
                     return Err(format!("{position} was sent while it was held"));
                 }
                 let seen = self.seen.entry((id.endpoint, position)).or_default();
