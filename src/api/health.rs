@@ -18,12 +18,18 @@ pub async fn show(caller: &Caller, id: &str) -> Result<Value, Problem> {
     let (store, now) = (&caller.context.store, caller.context.clock.now());
     let health = health::look(store, &directory, now).await?;
     let mut undelivered = Vec::new();
+    let states = endpoint::states::list(store.reader()).await?;
     for row in endpoint::list(store.reader()).await? {
         let backlog = backlog::of(store, &row, &directory).await?;
+        let state = states.get(&row.id);
+        let failing_since = state.and_then(|state| state.failing_since_ms);
         undelivered.push(json!({
             "endpoint_id": row.id,
             "endpoint_url": row.url,
             "enabled": endpoint::is_enabled(&row),
+            "disabled_because": row.disabled_because,
+            "breaker": endpoint::states::breaker(state),
+            "failing_since": failing_since.map(clock::from_ms).map(clock::text),
             "undelivered": backlog.undelivered,
             "parked": backlog.parked,
         }));

@@ -18,6 +18,7 @@ use crate::directories::{deletion, directory, inactive};
 use crate::requests::retention;
 use crate::storage::{self, Store};
 use crate::tenancy::idempotency;
+use crate::webhooks::endpoint;
 
 /// How often a node writes down whom it has heard.
 const ACTIVITY_EVERY: Duration = Duration::from_secs(2);
@@ -98,6 +99,7 @@ pub async fn run_schedules(context: Context, stop: CancellationToken) {
                 schedule::Job::ForgetAnswers => forget_answers(&context, &stop).await,
                 schedule::Job::ForgetAudit => audit::forget(&context, &stop).await,
                 schedule::Job::ForgetEvents => events::forget(&context, &stop).await,
+                schedule::Job::FollowFailing => follow_failing(&context.store).await,
             }
         }
     }
@@ -111,6 +113,16 @@ async fn end_deletions(store: &Store) {
     }
     if let Err(error) = deletion::end_due(store).await {
         warn(&error, "deletions that are due could not be ended yet");
+    }
+}
+
+/// Tells of webhook endpoints that fail for long, and disables those that fail for too long.
+async fn follow_failing(store: &Store) {
+    if let Err(error) = endpoint::follow_failing(store).await {
+        warn(
+            &error,
+            "failing webhook endpoints could not be followed yet",
+        );
     }
 }
 

@@ -31,11 +31,13 @@ pub enum Job {
     ForgetAudit,
     /// Forget events and deliveries after their time.
     ForgetEvents,
+    /// Tell of webhook endpoints that fail for long, and disable those that fail for too long.
+    FollowFailing,
 }
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::EndDeletions,
         Self::RemoveDeleted,
         Self::AlignInactive,
@@ -44,6 +46,7 @@ impl Job {
         Self::ForgetAnswers,
         Self::ForgetAudit,
         Self::ForgetEvents,
+        Self::FollowFailing,
     ];
 
     /// The name of its row.
@@ -57,6 +60,7 @@ impl Job {
             Self::ForgetAnswers => "idempotency_keys.forget",
             Self::ForgetAudit => "audit.forget",
             Self::ForgetEvents => "events.forget",
+            Self::FollowFailing => "webhooks.follow_failing",
         }
     }
 
@@ -70,6 +74,7 @@ impl Job {
             Self::ForgetAnswers => "0 47 * * * *",
             Self::ForgetAudit => "0 29 * * * *",
             Self::ForgetEvents => "50 */10 * * * *",
+            Self::FollowFailing => "15 * * * * *",
         }
     }
 

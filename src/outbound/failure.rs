@@ -26,8 +26,12 @@ pub enum FailureKind {
     Connect,
     /// The certificate or the TLS handshake.
     Tls,
-    /// A time limit passed.
-    Timeout,
+    /// No connection was made in time, TLS included.
+    ConnectTimeout,
+    /// The head of the answer did not come in time.
+    HeadTimeout,
+    /// The head came in time, and the body did not.
+    BodyTimeout,
     /// The connection broke, or what came back was not HTTP.
     Protocol,
 }
@@ -40,9 +44,18 @@ impl FailureKind {
             Self::ForbiddenAddress => "forbidden_address",
             Self::Connect => "connect",
             Self::Tls => "tls",
-            Self::Timeout => "timeout",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
             Self::Protocol => "protocol",
         }
+    }
+
+    /// Whether a stored word says that a time limit passed.
+    pub fn is_timeout(word: &str) -> bool {
+        [Self::ConnectTimeout, Self::HeadTimeout, Self::BodyTimeout]
+            .iter()
+            .any(|kind| kind.as_str() == word)
     }
 }
 
@@ -75,12 +88,16 @@ impl Failure {
         Self::new(FailureKind::ForbiddenAddress, &error.to_string())
     }
 
-    pub(super) fn timeout(waiting_for: &str, limit: Duration) -> Self {
+    pub(super) fn no_head(limit: Duration) -> Self {
         let seconds = limit.as_secs_f64();
-        Self::new(
-            FailureKind::Timeout,
-            &format!("no {waiting_for} within {seconds} s"),
-        )
+        let message = format!("no response within {seconds} s");
+        Self::new(FailureKind::HeadTimeout, &message)
+    }
+
+    pub(super) fn no_end(limit: Duration) -> Self {
+        let seconds = limit.as_secs_f64();
+        let message = format!("no end of the response within {seconds} s");
+        Self::new(FailureKind::BodyTimeout, &message)
     }
 
     pub(super) fn of(error: &reqwest::Error) -> Self {
@@ -98,8 +115,10 @@ impl Failure {
 fn kind_of(error: &reqwest::Error, links: &[&(dyn Error + 'static)]) -> FailureKind {
     if error.is_dns() {
         FailureKind::Dns
+    } else if error.is_timeout() && error.is_connect() {
+        FailureKind::ConnectTimeout
     } else if error.is_timeout() {
-        FailureKind::Timeout
+        FailureKind::HeadTimeout
     } else if !error.is_connect() {
         FailureKind::Protocol
     } else if links.iter().any(|link| is_handshake(*link)) {

@@ -169,7 +169,7 @@ impl WebhookClient {
         match timeout_at(started + limit, request).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::of(&error)),
-            Err(_elapsed) => Err(Failure::timeout("response", limit)),
+            Err(_elapsed) => Err(Failure::no_head(limit)),
         }
     }
 
@@ -191,9 +191,7 @@ impl WebhookClient {
                 }
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(Failure::of(&error)),
-                Err(_elapsed) => {
-                    return Err(Failure::timeout("end of the response", within));
-                }
+                Err(_elapsed) => return Err(Failure::no_end(within)),
             }
         }
         Ok(())

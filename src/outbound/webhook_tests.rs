@@ -240,7 +240,7 @@ async fn silence_before_the_head_ends_at_the_head_limit() {
         .await;
     assert_eq!(
         (outcome.status, kind(&outcome)),
-        (None, Some(FailureKind::Timeout))
+        (None, Some(FailureKind::HeadTimeout))
     );
     assert!(outcome.duration >= Duration::from_millis(600));
     assert!(outcome.duration < TOO_LONG, "{outcome:?}");
@@ -251,7 +251,11 @@ async fn a_handshake_that_hangs_ends_at_the_connect_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let outcome = post(&hasty_client(), &url).await;
-    assert_eq!(kind(&outcome), Some(FailureKind::Timeout), "{outcome:?}");
+    assert_eq!(
+        kind(&outcome),
+        Some(FailureKind::ConnectTimeout),
+        "{outcome:?}"
+    );
     assert!(outcome.duration < TOO_LONG, "{outcome:?}");
     drop(listener);
 }
@@ -265,7 +269,7 @@ async fn a_body_that_never_ends_ends_at_the_total_limit_and_the_answer_counts() 
         .await;
     assert_eq!(
         (outcome.status, kind(&outcome)),
-        (Some(200), Some(FailureKind::Timeout))
+        (Some(200), Some(FailureKind::BodyTimeout))
     );
     assert!(outcome.is_success());
     assert_eq!(outcome.body_excerpt, "hal");

@@ -14,12 +14,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::slot::Slot;
-use super::breaker::Breaker;
 use super::holds::{self, Held};
+use super::pace::Share;
+use super::standing::Standing;
 use super::stream::{Attempted, Place, Sending};
 use crate::ids::{DirectoryId, EndpointId};
 use crate::storage::horizon::SHARDS;
 
+mod fare;
 mod messages;
 mod slot;
 #[cfg(test)]
@@ -58,10 +60,8 @@ struct Shard {
 #[derive(Debug)]
 struct Endpoint {
     settings: Settings,
-    breaker: Breaker,
+    standing: Standing,
     in_flight: usize,
-    /// When the current run of failures began.
-    failing_since_ms: Option<i64>,
     /// The shard that is asked first next time.
     next_shard: i16,
 }
@@ -74,6 +74,12 @@ pub struct Dispatcher {
     held: Held,
     newest: [i64; SHARDS],
     nodes: usize,
+    /// The endpoint that sent last, when there was not room for all.
+    sent_last: Option<EndpointId>,
+    /// The endpoints that there was no room for.
+    short: BTreeSet<EndpointId>,
+    /// The endpoints that are to be disabled once what they said is written down.
+    gone: BTreeSet<EndpointId>,
     swept_at_ms: i64,
     /// How many visits there have been.
     visits: u64,
@@ -87,6 +93,9 @@ impl Default for Dispatcher {
             held: Held::new(),
             newest: [0; SHARDS],
             nodes: 1,
+            sent_last: None,
+            short: BTreeSet::new(),
+            gone: BTreeSet::new(),
             swept_at_ms: 0,
             visits: 0,
         }
@@ -101,6 +110,11 @@ impl Dispatcher {
         match input {
             Input::Tick => self.tick(now, &mut dirty, &mut actions),
             Input::Endpoints(settings, nodes) => self.configure(settings, nodes, &mut actions),
+            Input::States(states) => self.states(&states, now, &mut dirty),
+            Input::Stated(id, written) => {
+                self.stated(id, written.as_ref(), now);
+                dirty.insert(id);
+            }
             Input::Held(held) => self.hold(held, now, &mut dirty, &mut actions),
             Input::Leased(shard, lease) => self.leased(shard, lease, now, &mut actions),
             Input::Lost(shard) => self.drop_shard(shard, &mut actions),
@@ -138,8 +152,9 @@ impl Dispatcher {
                 }
             }
         }
-        self.send_and_read(now, &dirty, &mut actions);
+        self.send_and_read(now, dirty, &mut actions);
         self.record(now, &mut actions);
+        self.disable_gone(&mut actions);
         self.give_back(&mut actions);
         actions
     }
@@ -154,14 +169,11 @@ impl Dispatcher {
         !self.is_settled()
     }
 
-    /// When the next event is due again or the next probe may go, on the wall clock.
-    pub fn next_due_ms(&self) -> Option<i64> {
-        self.endpoints
-            .iter()
-            .filter_map(|(id, endpoint)| {
-                let probe_at_ms = endpoint.breaker.probe_at_ms();
-                probe_at_ms.or_else(|| self.slots_of(*id).filter_map(Slot::next_due_ms).min())
-            })
+    /// When the next event is due again, the next probe may go, or a pause ends, on the wall clock.
+    pub fn next_due_ms(&self, now_ms: i64) -> Option<i64> {
+        let endpoints = self.endpoints.iter();
+        endpoints
+            .filter_map(|(id, endpoint)| self.due_ms(*id, endpoint, now_ms))
             .min()
     }
 
@@ -233,9 +245,8 @@ impl Dispatcher {
             }
             let endpoint = Endpoint {
                 settings,
-                breaker: Breaker::default(),
+                standing: Standing::of(id),
                 in_flight: 0,
-                failing_since_ms: None,
                 next_shard: 0,
             };
             self.endpoints.insert(id, endpoint);
@@ -341,17 +352,12 @@ impl Dispatcher {
         let Some(endpoint) = self.endpoints.get_mut(&id.endpoint) else {
             return;
         };
-        let was_closed = endpoint.breaker.is_closed();
-        let mut forgive_since = None;
-        if attempted.is_success {
-            endpoint.failing_since_ms = None;
-            endpoint.breaker.succeeded();
-        } else {
-            let since = *endpoint.failing_since_ms.get_or_insert(now.wall_ms);
-            if endpoint.breaker.failed(position, now.wall_ms) {
-                tracing::warn!(endpoint.id = %id.endpoint, "the endpoint fails; single probes go out from now on");
-                forgive_since = Some(since);
-            }
+        let was_closed = endpoint.standing.is_closed();
+        let share = Share::of(&endpoint.settings.options, self.nodes);
+        let times = (now.wall_ms, now.monotonic_ms);
+        let failing_since = endpoint.standing.ended(position, &attempted, share, times);
+        if Standing::is_gone(&attempted) {
+            self.gone.insert(id.endpoint);
         }
         if let Some(slot) = self.slot(id) {
             let is_ours = slot.ended(position, attempted, was_closed, now.wall_ms);
@@ -360,13 +366,7 @@ impl Dispatcher {
             }
             self.touch(id);
         }
-        if let Some(since) = forgive_since {
-            for shard in self.shards.values_mut() {
-                if let Some(slot) = shard.slots.get_mut(&id.endpoint) {
-                    slot.forgive(since, now.wall_ms);
-                }
-            }
-        }
+        self.forgive(id.endpoint, failing_since, now);
     }
 
     fn recorded(
@@ -402,25 +402,21 @@ impl Dispatcher {
         }
     }
 
-    /// Lets `dirty` endpoints send and read what they may.
-    fn send_and_read(&mut self, now: Now, dirty: &BTreeSet<EndpointId>, actions: &mut Vec<Action>) {
-        let mut total = self.in_flight();
+    /// Lets `dirty` endpoints, and those that there was no room for, send and read what they may, and say
+    /// how they fare.
+    fn send_and_read(
+        &mut self,
+        now: Now,
+        mut dirty: BTreeSet<EndpointId>,
+        actions: &mut Vec<Action>,
+    ) {
+        dirty.append(&mut self.short);
+        self.send(now, &dirty, actions);
         for id in dirty {
-            let Some(endpoint) = self.endpoints.get_mut(id) else {
-                continue;
-            };
-            let share = (endpoint.settings.options.max_in_flight / self.nodes).max(1);
-            let limit = endpoint.breaker.limit(share, now.wall_ms);
-            while endpoint.in_flight < limit && total < IN_FLIGHT_MAX {
-                let Some((stream, sending)) = next_of(&mut self.shards, *id, endpoint, now) else {
-                    break;
-                };
-                endpoint.in_flight += 1;
-                total += 1;
-                actions.push(Action::Send(stream, sending));
-            }
-            let is_probing = !endpoint.breaker.is_closed();
-            self.read(*id, is_probing, actions);
+            self.share_standing(id, now, actions);
+            let endpoint = self.endpoints.get(&id);
+            let is_probing = endpoint.is_some_and(|endpoint| !endpoint.standing.is_closed());
+            self.read(id, is_probing, actions);
         }
     }
 
@@ -533,7 +529,7 @@ fn next_of(
     endpoint: &mut Endpoint,
     now: Now,
 ) -> Option<(StreamId, Sending)> {
-    let is_probe = !endpoint.breaker.is_closed();
+    let is_probe = !endpoint.standing.is_closed();
     let from = endpoint.next_shard;
     let order: Vec<i16> = shards
         .range(from..)

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sea_orm::DbErr;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,9 +22,11 @@ use super::endpoint::Options;
 use super::holds::{Held, Known};
 use super::keeper::{GiveBack, Keeper};
 use super::links::View;
+use super::standing::{Change, State};
 use super::stream::{Attempted, Sending};
 use super::tail::Tail;
 use super::{endpoint, page, place, request, retry};
+use crate::actor::Actor;
 use crate::clock::Clock;
 use crate::ids::EndpointId;
 use crate::metrics::{DELIVERED, Metrics};
@@ -70,10 +73,13 @@ pub(super) struct Target {
     filter_number: i32,
 }
 
+/// How endpoints fare, as the nodes have written it down.
+type States = BTreeMap<EndpointId, State>;
+
 /// What the tasks report.
 pub(super) enum Report {
     Input(Input),
-    Endpoints(HashMap<EndpointId, Arc<Target>>, usize),
+    Endpoints(HashMap<EndpointId, Arc<Target>>, usize, States),
     Held(Held),
     OtherServer,
     Surplus(i16),
@@ -193,9 +199,9 @@ impl Driver {
         let wait = if self.dispatcher.is_busy() {
             TICK_BUSY_MS
         } else {
-            let due = self.dispatcher.next_due_ms().unwrap_or(i64::MAX);
-            due.saturating_sub(self.tools.clock.now_ms())
-                .clamp(TICK_BUSY_MS, TICK_IDLE_MS)
+            let now_ms = self.tools.clock.now_ms();
+            let due = self.dispatcher.next_due_ms(now_ms).unwrap_or(i64::MAX);
+            due.saturating_sub(now_ms).clamp(TICK_BUSY_MS, TICK_IDLE_MS)
         };
         Duration::from_millis(wait.unsigned_abs())
     }
@@ -205,7 +211,7 @@ impl Driver {
             Report::Input(Input::Leased(shard, lease))
                 if self.given_back.get(&shard) == Some(&lease.token) => {}
             Report::Input(input) => self.step(input),
-            Report::Endpoints(targets, nodes) => {
+            Report::Endpoints(targets, nodes, states) => {
                 let settings = targets
                     .iter()
                     .map(|(id, target)| {
@@ -218,6 +224,7 @@ impl Driver {
                     .collect();
                 self.targets = targets;
                 self.step(Input::Endpoints(settings, nodes));
+                self.step(Input::States(states));
             }
             Report::Held(held) => self.step(Input::Held(held)),
             Report::OtherServer => self.start_again(),
@@ -256,6 +263,16 @@ impl Driver {
                     report(&reports, Input::Recorded(shard, visit, recorded));
                 });
             }
+            Action::State(id, change) => self.write_state(id, change),
+            Action::Disable(id) => {
+                let store = self.tools.store.clone();
+                self.tasks.spawn(async move {
+                    let disabled = endpoint::disable(&store, Actor::SYSTEM, id, endpoint::GONE);
+                    if let Err(error) = disabled.await {
+                        tracing::warn!(endpoint.id = %id, %error, "an endpoint that is gone could not be disabled yet");
+                    }
+                });
+            }
             Action::Abort(shard, lease) | Action::GiveBack(shard, lease) => {
                 if let Some(abort) = self.aborts.remove(&shard) {
                     abort.cancel();
@@ -266,6 +283,21 @@ impl Driver {
                 drop(self.orders.send(GiveBack(shard, lease.token)));
             }
         }
+    }
+
+    fn write_state(&self, id: EndpointId, change: Change) {
+        let (store, reports) = (self.tools.store.clone(), self.reports.clone());
+        self.tasks.spawn(async move {
+            let written = match endpoint::states::write(&store, id, change).await {
+                Ok(written) => Some(written),
+                Err(error) => {
+                    tracing::warn!(endpoint.id = %id, %error, "how an endpoint fares could not be written down yet");
+                    tokio::time::sleep(RETRY_READ).await;
+                    None
+                }
+            };
+            report(&reports, Input::Stated(id, written));
+        });
     }
 
     fn recover(&mut self, id: StreamId, source: Source) {
@@ -309,7 +341,7 @@ impl Driver {
                     let tell = |held| drop(reports.send(Report::Held(held)));
                     holds.look(&store, tell).await?;
                 }
-                Ok::<_, sea_orm::DbErr>(page)
+                Ok::<_, DbErr>(page)
             };
             let input = match reading.await {
                 Ok(page) => Input::Page(id, source, page),
@@ -446,22 +478,28 @@ async fn follow_endpoints(
 ) {
     let follow = async {
         let mut known: Option<(Vec<endpoints::Model>, usize)> = None;
+        let mut told = States::new();
         let mut knows_holds = false;
         loop {
             let nodes = nodes.load(Ordering::Relaxed);
             knows_holds |= look_at_holds(&tools, &reports, &holds).await;
-            match endpoint::list(tools.store.dispatch_reader()).await {
+            match look_at_endpoints(&tools.store).await {
                 // Before it is known what is held, nothing may be sent.
                 Ok(_) if !knows_holds => {}
-                Ok(rows)
+                Ok((states, rows))
                     if !known
                         .as_ref()
                         .is_some_and(|known| known.0 == rows && known.1 == nodes) =>
                 {
                     if let Some(targets) = load_targets(&tools, &rows).await {
-                        drop(reports.send(Report::Endpoints(targets, nodes)));
+                        told.clone_from(&states);
+                        drop(reports.send(Report::Endpoints(targets, nodes, states)));
                         known = Some((rows, nodes));
                     }
+                }
+                Ok((states, _)) if states != told => {
+                    told.clone_from(&states);
+                    report(&reports, Input::States(states));
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the endpoints cannot be read"),
@@ -472,6 +510,12 @@ async fn follow_endpoints(
         }
     };
     let _stopped: Option<()> = stop.run_until_cancelled(follow).await;
+}
+
+async fn look_at_endpoints(store: &Store) -> Result<(States, Vec<endpoints::Model>), DbErr> {
+    let connection = store.dispatch_reader();
+    let states = endpoint::states::list(connection).await?;
+    Ok((states, endpoint::list(connection).await?))
 }
 
 /// Looks which directories' deliveries are held, and reports it if that has changed; tells whether it

@@ -7,6 +7,9 @@
 //! [`holds`] stop, or which would keep the others from being read, is split off into a stream of its own.
 //! A [`snapshot`] brings an endpoint the whole state of a directory.
 //!
+//! How an endpoint fares is its [`standing`]: a [`breaker`] stops what goes to one that is down, its [`pace`]
+//! is what it can take; what all nodes are to know of it is a row that they share.
+//!
 //! Guarantees: each event reaches each endpoint at least once; an endpoint sees an event after the earlier
 //! ones that it depends on, as [`links`] lets the receiver check. Leases make double work rare; the
 //! fence on every record makes it harmless.
@@ -22,6 +25,7 @@ pub mod holds;
 mod keeper;
 pub mod lanes;
 pub mod links;
+pub mod pace;
 mod page;
 pub mod place;
 pub mod request;
@@ -30,5 +34,6 @@ pub mod retry;
 pub mod shards;
 pub mod signature;
 pub mod snapshot;
+pub mod standing;
 pub mod stream;
 mod tail;

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveDateTime};
+
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
@@ -21,7 +23,7 @@ const DELAYS_MS: [i64; 5] = [
 /// Parking comes within this time of the first try.
 const PARKED_WITHIN_MS: i64 = 30 * MINUTE;
 /// When a parked event is tried, counted from its first failure.
-const LATE_MS: [i64; 10] = [
+const LATE_MS: [i64; 11] = [
     HOUR,
     3 * HOUR,
     6 * HOUR,
@@ -31,6 +33,7 @@ const LATE_MS: [i64; 10] = [
     72 * HOUR,
     96 * HOUR,
     120 * HOUR,
+    144 * HOUR,
     168 * HOUR,
 ];
 
@@ -71,12 +74,25 @@ pub fn after_failure(
 pub fn parse_retry_after(text: &str, now_ms: i64) -> Option<Duration> {
     const MAX: Duration = Duration::from_hours(24);
     let text = text.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // What does not fit is too long anyway.
+        let seconds = text.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(MAX));
     }
-    let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-    let wait_ms = u64::try_from(date.timestamp_millis().saturating_sub(now_ms)).unwrap_or(0);
-    Some(Duration::from_millis(wait_ms).min(MAX))
+    let wait_ms = http_date_ms(text)?.saturating_sub(now_ms);
+    Some(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)).min(MAX))
+}
+
+/// A date in one of the three forms that RFC 9110 section 5.6.7 has receivers read.
+fn http_date_ms(text: &str) -> Option<i64> {
+    if let Ok(date) = DateTime::parse_from_rfc2822(text) {
+        return Some(date.timestamp_millis());
+    }
+    let obsolete = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    let mut dates = obsolete
+        .iter()
+        .filter_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
+    Some(dates.next()?.and_utc().timestamp_millis())
 }
 
 /// When a parked event that first failed at `first_failed_ms` is tried next.
@@ -88,7 +104,7 @@ pub fn late_after(first_failed_ms: i64, now_ms: i64) -> Option<i64> {
 }
 
 /// `delay` times a factor between 0.8 and 1.2 that depends only on `salt`.
-fn jittered(delay: i64, salt: u64) -> i64 {
+pub(super) fn jittered(delay: i64, salt: u64) -> i64 {
     // The finalizer of SplitMix64, so that neighbouring salts give unrelated factors.
     let mut mixed = salt.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -99,6 +115,8 @@ fn jittered(delay: i64, salt: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -134,15 +152,86 @@ mod tests {
         assert_eq!(seconds("120"), Some(120));
         assert_eq!(seconds("1000000000"), Some(86_400));
         assert_eq!(seconds("Thu, 01 Jan 1970 00:01:00 GMT"), Some(60));
-        assert_eq!(seconds("-5"), None);
-        assert_eq!(seconds("soon"), None);
+        assert_eq!(seconds("Thursday, 01-Jan-70 00:01:00 GMT"), Some(60));
+        assert_eq!(seconds("Thu Jan  1 00:01:00 1970"), Some(60));
+        assert_eq!(seconds("Wed, 31 Dec 1969 23:00:00 GMT"), Some(0));
+        assert_eq!(seconds("99999999999999999999999999"), Some(86_400));
+        assert_eq!(seconds("0"), Some(0));
+        for garbage in [
+            "-5",
+            "+5",
+            "1.5",
+            "5 s",
+            "soon",
+            "",
+            "Thu, 99 Jan 1970",
+            "٣",
+        ] {
+            assert_eq!(seconds(garbage), None, "{garbage}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_receiver_answers_it_is_a_wait_of_at_most_a_day_or_nothing(
+            text in "\\PC{0,40}|[A-Za-z]{3,9},? [0-9 :-]{0,24}( GMT)?|-?[0-9]{1,30}",
+            now in any::<i64>(),
+        ) {
+            let wait = parse_retry_after(&text, now);
+            prop_assert!(wait.is_none_or(|wait| wait <= Duration::from_hours(24)));
+        }
+
+        #[test]
+        fn a_number_of_seconds_is_read_as_it_is_up_to_a_day(seconds in any::<u64>()) {
+            let wait = parse_retry_after(&seconds.to_string(), 0);
+            prop_assert_eq!(wait, Some(Duration::from_secs(seconds.min(86_400))));
+        }
+
+        #[test]
+        fn a_date_is_read_as_it_is_written_and_never_reaches_back(
+            at in 0..4_000_000_000_i64, now in 0..4_000_000_000_i64,
+        ) {
+            let text = DateTime::from_timestamp(at, 0).unwrap();
+            let text = text.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let wait = parse_retry_after(&text, now * 1_000).unwrap();
+            let expected = u64::try_from((at - now).clamp(0, 86_400)).unwrap();
+            prop_assert_eq!(wait, Duration::from_secs(expected));
+        }
+
+        #[test]
+        fn an_event_is_due_again_within_its_time_whatever_the_receiver_asks_for(
+            first in 0..2_000_000_000_000_i64,
+            late in 0..HOUR,
+            strikes in 1..9_u32,
+            asked in proptest::option::of(0..100_000_u64),
+            salt in any::<u64>(),
+        ) {
+            let now = first + late;
+            match after_failure(strikes, first, now, asked.map(Duration::from_secs), salt) {
+                Next::RetryAt(at) => {
+                    prop_assert!(strikes < 6 && at >= now && at <= first + PARKED_WITHIN_MS);
+                }
+                Next::Park(at) => {
+                    prop_assert!(strikes >= 6 || late >= PARKED_WITHIN_MS);
+                    prop_assert!(at.is_some_and(|at| at > now && at <= first + 3 * HOUR));
+                }
+            }
+        }
+
+        #[test]
+        fn jitter_stays_within_a_fifth_of_any_delay(
+            delay in 0..1_000_000_000_i64, salt in any::<u64>(),
+        ) {
+            let jittered = jittered(delay, salt);
+            prop_assert!(jittered >= delay * 4 / 5 && jittered <= delay * 6 / 5);
+        }
     }
 
     #[test]
     fn a_parked_event_is_tried_for_a_week() {
-        assert_eq!(late_after(0, 0), Some(HOUR));
-        assert_eq!(late_after(0, 12 * HOUR), Some(24 * HOUR));
-        assert_eq!(late_after(0, 168 * HOUR), None);
+        let tries = std::iter::successors(late_after(0, 0), |at| late_after(0, *at));
+        let hours: Vec<i64> = tries.map(|at| at / HOUR).collect();
+        assert_eq!(hours, [1, 3, 6, 12, 24, 48, 72, 96, 120, 144, 168]);
     }
 
     #[test]

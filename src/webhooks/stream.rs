@@ -280,6 +280,13 @@ impl Stream {
         })
     }
 
+    /// Whether [`Self::next`] would find something.
+    pub fn has_next(&self, now_ms: i64) -> bool {
+        let end = self.span_end();
+        self.due.first().is_some_and(|(at, _)| *at <= now_ms)
+            || self.ready.first().is_some_and(|first| *first < end)
+    }
+
     /// When something is due that is not due yet.
     pub fn next_due_ms(&self) -> Option<i64> {
         self.due.first().map(|(at, _)| *at)

@@ -17,6 +17,7 @@ mod support;
 mod api;
 mod architecture;
 mod audit;
+mod breakers;
 mod cli;
 mod compression;
 mod conformance;

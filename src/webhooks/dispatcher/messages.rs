@@ -9,6 +9,7 @@ use crate::ids::{DirectoryId, EndpointId};
 use crate::storage::horizon::SHARDS;
 use crate::webhooks::endpoint::Options;
 use crate::webhooks::holds::Held;
+use crate::webhooks::standing::{Change, State, Written};
 use crate::webhooks::stream::{Attempted, Batch, Offer, Place, Sending};
 
 /// The two clocks of a node.
@@ -80,6 +81,10 @@ pub enum Input {
     Tick,
     /// These are the enabled endpoints now, and so many nodes share the work.
     Endpoints(BTreeMap<EndpointId, Settings>, usize),
+    /// How endpoints fare, as the nodes have written it down.
+    States(BTreeMap<EndpointId, State>),
+    /// What was to be written down about how an endpoint fares has been, if that is known.
+    Stated(EndpointId, Option<Written>),
     /// The deliveries of these directories are held now, to all endpoints or to one, and of no others.
     Held(Held),
     /// A shard is ours, or still ours, under this lease.
@@ -135,6 +140,10 @@ pub enum Action {
     Send(StreamId, Sending),
     /// Write down what has happened in a shard, if the lease still holds; the number is the visit.
     Record(i16, u64, Lease, Vec<(EndpointId, Batch)>),
+    /// Write down how an endpoint fares, unless another node was first.
+    State(EndpointId, Change),
+    /// Disable an endpoint: it says that it is gone.
+    Disable(EndpointId),
     /// Abort the requests of a shard and let the lease go: it may belong to another node soon. Under the
     /// same lease the shard must not come back, because a record may still be under way.
     Abort(i16, Lease),

@@ -125,6 +125,16 @@ impl Slot {
             .min()
     }
 
+    /// Whether there is something to send that is not held.
+    pub(super) fn has_next(&self, now_ms: i64) -> bool {
+        self.live.as_ref().is_some_and(|live| {
+            let laggards = live.laggards.values().filter(|laggard| !laggard.is_held);
+            std::iter::once(&live.shard)
+                .chain(laggards.filter_map(Laggard::stream))
+                .any(|stream| stream.has_next(now_ms))
+        })
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.streams().map(Stream::in_flight).sum()
     }

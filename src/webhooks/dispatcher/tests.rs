@@ -1,5 +1,6 @@
 //! The dispatcher against a model of everything around it.
 
+mod fairness;
 mod model;
 
 use model::{Faults, Flaw, World};

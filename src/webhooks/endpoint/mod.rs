@@ -3,8 +3,10 @@
 //! The signing secret is sealed with the master key: whoever has only the database cannot forge a
 //! webhook. A new endpoint begins where the log ends.
 
+mod disabling;
 mod filter;
 mod options;
+pub mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +15,7 @@ use sea_orm::{
     QueryOrder,
 };
 
+pub use self::disabling::{FAILING, GONE, disable, enable, follow_failing};
 pub use self::filter::{Filter, Term};
 pub use self::options::{MAX_IN_FLIGHT, Options, Ordering, TIMEOUT_MS};
 use super::links::View;

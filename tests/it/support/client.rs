@@ -109,6 +109,7 @@ impl Admin {
         self.ask("DELETE", &path, None).await;
     }
 
+    /// What the API shows at `path`.
     pub(crate) async fn get(&self, path: &str) -> Value {
         self.ask("GET", path, None).await
     }

@@ -31,6 +31,8 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     /// How long the answer takes.
     pub(crate) after: Duration,
+    /// The seconds in its `Retry-After`, if it has one.
+    pub(crate) retry_after: Option<u64>,
 }
 
 impl Reply {
@@ -42,12 +44,26 @@ impl Reply {
         Self {
             status,
             after: Duration::ZERO,
+            retry_after: None,
+        }
+    }
+
+    /// A status at once that asks for a pause of so many seconds.
+    pub(crate) const fn wait(status: u16, seconds: u64) -> Self {
+        Self {
+            status,
+            after: Duration::ZERO,
+            retry_after: Some(seconds),
         }
     }
 
     /// 200, later.
     pub(crate) const fn slow(after: Duration) -> Self {
-        Self { status: 200, after }
+        Self {
+            status: 200,
+            after,
+            retry_after: None,
+        }
     }
 }
 
@@ -178,7 +194,11 @@ async fn receive(request: HttpRequest, body: Bytes, desk: web::Data<Desk>) -> Ht
         tokio::time::sleep(reply.after).await;
     }
     lock(&desk.ledger).answer(number, reply.status);
-    HttpResponse::build(StatusCode::from_u16(reply.status).expect("a status")).finish()
+    let mut answer = HttpResponse::build(StatusCode::from_u16(reply.status).expect("a status"));
+    if let Some(seconds) = reply.retry_after {
+        answer.insert_header(("Retry-After", seconds.to_string()));
+    }
+    answer.finish()
 }
 
 /// Verifies both signatures and reads what the sender says, or says what is wrong.

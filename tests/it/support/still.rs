@@ -61,13 +61,23 @@ impl StillServer {
         self.running = Some(running);
     }
 
+    /// Another node with the same clock, and its files.
+    pub(crate) async fn another(&self) -> (Running, TempDir) {
+        let files = TempDir::with_prefix("rollcall-test-").unwrap();
+        let running = run(files.path(), &self.database_url, &self.clock).await;
+        (running, files)
+    }
+
     pub(crate) async fn stop(mut self) {
         self.running.take().unwrap().stop().await;
     }
 
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.running.as_ref().unwrap().address)
+    }
+
     pub(crate) fn admin(&self) -> Admin {
-        let base = format!("http://{}", self.running.as_ref().unwrap().address);
-        Admin::new(&[&base], self.key.clone())
+        Admin::new(&[&self.base()], self.key.clone())
     }
 
     pub(crate) fn store(&self) -> &Store {

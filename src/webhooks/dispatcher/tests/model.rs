@@ -18,6 +18,7 @@ use crate::ids::{DirectoryId, EventId, ResourceId};
 use crate::webhooks::endpoint::{Options, Ordering};
 use crate::webhooks::holds::Hold;
 use crate::webhooks::lanes::{Key, Lanes, Mode, Subject, keys_of};
+use crate::webhooks::standing::{Change, State, Written};
 use crate::webhooks::stream::{Batch, Exception, ExceptionRow, Offer};
 
 const NODES: usize = 2;
@@ -93,6 +94,7 @@ struct Database {
     cursors: BTreeMap<(EndpointId, i16), i64>,
     lagging: BTreeMap<(EndpointId, DirectoryId), i64>,
     held: Held,
+    states: BTreeMap<EndpointId, State>,
     deliveries: BTreeMap<(EndpointId, i64), &'static str>,
     exceptions: BTreeMap<(EndpointId, i64), ExceptionRow>,
 }
@@ -136,6 +138,7 @@ enum Happening {
     Hold(u64, bool),
     Arrive(usize, u64, u64, StreamId, i64),
     Write(Write, Option<(usize, u64)>),
+    State(usize, u64, EndpointId, Change),
     GiveBack(usize, u64, i16, Uuid),
     Start(usize),
     Endpoints(usize, u64, usize),
@@ -431,6 +434,11 @@ impl World {
                 self.arrive(node, life, abort, id, position)
             }
             Happening::Write(write, reporter) => self.write(&write, reporter),
+            Happening::State(node, life, id, change) => {
+                let written = self.change_state(id, change);
+                self.report(node, life, Input::Stated(id, written));
+                Ok(())
+            }
             Happening::GiveBack(node, life, shard, token) if self.is_alive(node, life) => {
                 if self.nodes[node]
                     .held
@@ -492,7 +500,22 @@ impl World {
             held.clone()
         };
         self.nodes[node].holds = held;
+        let states = self.database.states.clone();
+        self.step(node, Input::States(states))?;
         self.step(node, Input::Held(told))
+    }
+
+    /// What a node has found out about an endpoint is written down, unless another was first; now and then
+    /// nobody learns of it.
+    fn change_state(&mut self, id: EndpointId, change: Change) -> Option<Written> {
+        let known = self.database.states.get(&id).map(|state| state.version);
+        let is_ours = known == change.after;
+        if is_ours {
+            self.database.states.insert(id, change.state);
+        }
+        let state = self.database.states.get(&id).cloned().unwrap_or_default();
+        let written = Written { state, is_ours };
+        (!self.fault(10)).then_some(written)
     }
 
     fn tick(&mut self, node: usize, life: u64) -> Checked {
@@ -767,6 +790,10 @@ impl World {
                     self.schedule(delay_ms, Happening::Write(write, Some((node, life))));
                 }
             }
+            Action::State(id, change) => {
+                self.schedule(delay_ms, Happening::State(node, life, id, change));
+            }
+            Action::Disable(id) => return Err(format!("{id} never said that it is gone")),
             Action::Abort(shard, lease) | Action::GiveBack(shard, lease) => {
                 *self.nodes[node].aborts.entry(shard).or_default() += 1;
                 self.nodes[node].given_back.insert(shard, lease.token);
