@@ -7,7 +7,9 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 
-use crate::ids::DirectoryId;
+use super::gaps::Seen;
+use crate::events::Kind;
+use crate::ids::{DirectoryId, ResourceId};
 use crate::storage::tables::events;
 
 /// The events of `shard` after position `after` up to and including `up_to`, at most `limit` of them.
@@ -29,6 +31,115 @@ pub async fn read_shard(
         .limit(limit)
         .all(connection)
         .await
+}
+
+/// The places of the events of `shard` after position `after` up to and including `up_to`, at most `limit` of
+/// them, without their contents.
+///
+/// # Errors
+/// The database fails.
+pub async fn skim_shard(
+    connection: &impl ConnectionTrait,
+    shard: i16,
+    after: i64,
+    up_to: i64,
+    limit: u64,
+) -> Result<Vec<Seen>, DbErr> {
+    let rows = events::Entity::find()
+        .select_only()
+        .column(events::Column::Position)
+        .column(events::Column::DirectoryId)
+        .column(events::Column::Sequence)
+        .filter(events::Column::Shard.eq(shard))
+        .filter(events::Column::Position.gt(after))
+        .filter(events::Column::Position.lte(up_to))
+        .order_by_asc(events::Column::Position)
+        .limit(limit)
+        .into_tuple::<(i64, DirectoryId, Option<i64>)>()
+        .all(connection)
+        .await?;
+    let seen = rows
+        .into_iter()
+        .map(|(position, directory_id, sequence)| Seen {
+            position,
+            directory_id,
+            sequence,
+        });
+    Ok(seen.collect())
+}
+
+/// The last sequence of a directory at or before `position`.
+///
+/// # Errors
+/// The database fails.
+pub async fn sequence_at(
+    connection: &impl ConnectionTrait,
+    directory_id: DirectoryId,
+    position: i64,
+) -> Result<Option<i64>, DbErr> {
+    let sequence = events::Entity::find()
+        .select_only()
+        .column(events::Column::Sequence)
+        .filter(events::Column::DirectoryId.eq(directory_id))
+        .filter(events::Column::Position.lte(position))
+        .filter(events::Column::Sequence.is_not_null())
+        .order_by_desc(events::Column::Position)
+        .limit(1)
+        .into_tuple::<Option<i64>>()
+        .one(connection)
+        .await?;
+    Ok(sequence.flatten())
+}
+
+/// The events about a person after position `after` up to and including `up_to`, at most `limit` of them.
+///
+/// # Errors
+/// The database fails.
+pub async fn read_user(
+    connection: &impl ConnectionTrait,
+    directory_id: DirectoryId,
+    user_id: ResourceId,
+    after: i64,
+    up_to: i64,
+    limit: u64,
+) -> Result<Vec<events::Model>, DbErr> {
+    events::Entity::find()
+        .filter(events::Column::DirectoryId.eq(directory_id))
+        .filter(events::Column::UserId.eq(user_id))
+        .filter(events::Column::Position.gt(after))
+        .filter(events::Column::Position.lte(up_to))
+        .order_by_asc(events::Column::Position)
+        .limit(limit)
+        .all(connection)
+        .await
+}
+
+/// The events with which a directory and these groups of it began, after position `after` and before
+/// `before`.
+///
+/// # Errors
+/// The database fails.
+pub async fn read_beginnings(
+    connection: &impl ConnectionTrait,
+    directory_id: DirectoryId,
+    groups: &[ResourceId],
+    after: i64,
+    before: i64,
+) -> Result<Vec<events::Model>, DbErr> {
+    let of_kind = |kind: Kind| {
+        events::Entity::find()
+            .filter(events::Column::DirectoryId.eq(directory_id))
+            .filter(events::Column::Kind.eq(kind.as_str()))
+            .filter(events::Column::Position.gt(after))
+            .filter(events::Column::Position.lt(before))
+    };
+    let mut rows = of_kind(Kind::Activated).all(connection).await?;
+    if !groups.is_empty() {
+        let created = of_kind(Kind::GroupCreated)
+            .filter(events::Column::GroupId.is_in(groups.iter().copied()));
+        rows.extend(created.all(connection).await?);
+    }
+    Ok(rows)
 }
 
 /// The events of a directory after position `after` up to and including `up_to`, at most `limit` of them,

@@ -14,21 +14,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::slot::Slot;
+use super::endpoint::Ordering;
 use super::holds::{self, Held};
 use super::pace::Share;
 use super::standing::Standing;
-use super::stream::{Attempted, Place, Sending};
+use super::stream::{Attempted, Place, Sending, Stream};
 use crate::ids::{DirectoryId, EndpointId};
 use crate::storage::horizon::SHARDS;
 
 mod fare;
 mod messages;
+mod overtaking;
 mod slot;
 #[cfg(test)]
 mod tests;
 
 pub use messages::{
-    Action, Input, Lease, Now, Page, Recorded, Settings, Source, StreamId, Stretch,
+    Action, Departure, Input, Lease, Now, Page, Recorded, Settings, Source, StreamId, Stretch,
 };
 
 /// How long results may wait to be written down.
@@ -43,6 +45,8 @@ const SEND_MARGIN_MS: i64 = 2_000;
 const ABORT_MARGIN_MS: i64 = 1_000;
 /// How often every stream looks whether its cursor should be written.
 const SWEEP_EVERY_MS: i64 = 5_000;
+/// How often departures are looked for in a shard.
+const LOOK_EVERY_MS: i64 = 250;
 
 #[derive(Debug)]
 struct Shard {
@@ -53,8 +57,13 @@ struct Shard {
     recording: Option<Vec<EndpointId>>,
     /// Whether the last record says of directories that they are not split off any more.
     ends_splits: bool,
+    /// Whether a record was reported as failed, which may come late after all.
+    has_failed: bool,
     recorded_at_ms: i64,
     is_yielding: bool,
+    /// Whether departures are being looked for, and when that began last.
+    is_looking: bool,
+    looked_at_ms: i64,
 }
 
 #[derive(Debug)]
@@ -108,7 +117,10 @@ impl Dispatcher {
         let mut actions = Vec::new();
         let mut dirty = BTreeSet::new();
         match input {
-            Input::Tick => self.tick(now, &mut dirty, &mut actions),
+            Input::Tick => {
+                self.tick(now, &mut dirty, &mut actions);
+                self.look(now, &mut actions);
+            }
             Input::Endpoints(settings, nodes) => self.configure(settings, nodes, &mut actions),
             Input::States(states) => self.states(&states, now, &mut dirty),
             Input::Stated(id, written) => {
@@ -125,7 +137,7 @@ impl Dispatcher {
             Input::Tail(newest) => self.tail(newest, &mut dirty),
             Input::Page(id, source, page) => {
                 if let Some(slot) = self.slot(id) {
-                    slot.take(source, page);
+                    slot.take(source, page, now.wall_ms);
                     // What waits behind an exception is to be written down without being sent.
                     self.touch(id);
                 }
@@ -137,6 +149,18 @@ impl Dispatcher {
                     self.touch(id);
                     dirty.insert(id.endpoint);
                 }
+            }
+            Input::Departures(shard, visit, found, after, read_to) => {
+                self.depart(shard, visit, &found, after, read_to);
+                self.look(now, &mut actions);
+            }
+            Input::Chain(id, chain) => {
+                if let Some(slot) = self.slot(id) {
+                    slot.overtake(chain);
+                    self.touch(id);
+                    dirty.insert(id.endpoint);
+                }
+                self.look(now, &mut actions);
             }
             Input::Ended(id, position, attempted) => {
                 self.ended(id, position, attempted, now);
@@ -187,6 +211,15 @@ impl Dispatcher {
         self.shards.keys().copied()
     }
 
+    /// How many unfinished events it keeps at most of one stream, and of how many streams it keeps any.
+    pub fn unfinished(&self) -> (usize, usize) {
+        let slots = self.shards.values().flat_map(|shard| shard.slots.values());
+        let counts = slots.flat_map(Slot::streams).map(Stream::unfinished);
+        counts.fold((0, 0), |(most, streams), count| {
+            (most.max(count), streams + 1)
+        })
+    }
+
     /// How many requests are on their way.
     pub fn in_flight(&self) -> usize {
         self.endpoints
@@ -235,14 +268,31 @@ impl Dispatcher {
     ) {
         self.nodes = nodes.max(1);
         self.endpoints.retain(|id, _| settings.contains_key(id));
+        // An endpoint that goes may be back before a record under way is durable, and read what that is
+        // about to change.
+        let ends = |shard: &Shard| {
+            let mut recording = shard.recording.iter().flatten();
+            shard.has_failed && shard.slots.keys().any(|id| !settings.contains_key(id))
+                || recording.any(|id| !settings.contains_key(id))
+        };
+        let numbers = self.shards.iter().filter(|(_, shard)| ends(shard));
+        for number in numbers.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.drop_shard(number, actions);
+        }
         for shard in self.shards.values_mut() {
             shard.slots.retain(|id, _| settings.contains_key(id));
         }
         for (id, settings) in settings {
             if let Some(known) = self.endpoints.get_mut(&id) {
+                for slot in self.shards.values_mut() {
+                    if let Some(slot) = slot.slots.get_mut(&id) {
+                        slot.reorder(settings.options.ordering);
+                    }
+                }
                 known.settings = settings;
                 continue;
             }
+            let ordering = settings.options.ordering;
             let endpoint = Endpoint {
                 settings,
                 standing: Standing::of(id),
@@ -251,7 +301,7 @@ impl Dispatcher {
             };
             self.endpoints.insert(id, endpoint);
             for (number, shard) in &mut self.shards {
-                let (slot, recover) = recovering(id, *number, &mut self.visits);
+                let (slot, recover) = recovering(id, *number, ordering, &mut self.visits);
                 shard.slots.insert(id, slot);
                 actions.push(recover);
             }
@@ -292,9 +342,10 @@ impl Dispatcher {
         }
         let slots = self
             .endpoints
-            .keys()
-            .map(|endpoint| {
-                let (slot, recover) = recovering(*endpoint, number, &mut self.visits);
+            .iter()
+            .map(|(endpoint, known)| {
+                let ordering = known.settings.options.ordering;
+                let (slot, recover) = recovering(*endpoint, number, ordering, &mut self.visits);
                 actions.push(recover);
                 (*endpoint, slot)
             })
@@ -307,8 +358,11 @@ impl Dispatcher {
             touched: BTreeSet::new(),
             recording: None,
             ends_splits: false,
+            has_failed: false,
             recorded_at_ms: now.monotonic_ms,
             is_yielding: false,
+            is_looking: false,
+            looked_at_ms: i64::MIN / 2,
         };
         self.shards.insert(number, shard);
     }
@@ -384,6 +438,7 @@ impl Dispatcher {
         };
         // If a record that ends a split came late after all, it would end a later split of the same
         // directory, whose events would be lost: under another lease it cannot come.
+        shard.has_failed |= outcome == Recorded::Failed;
         let could_stray = outcome == Recorded::Failed && shard.ends_splits;
         if outcome == Recorded::Fenced || could_stray {
             self.drop_shard(number, actions);
@@ -417,6 +472,48 @@ impl Dispatcher {
             let endpoint = self.endpoints.get(&id);
             let is_probing = endpoint.is_some_and(|endpoint| !endpoint.standing.is_closed());
             self.read(id, is_probing, actions);
+        }
+    }
+
+    /// Looks for departures where endpoints are behind, and reads what those found depend on.
+    fn look(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let endpoints = &self.endpoints;
+        let is_well = |id: &EndpointId| {
+            endpoints
+                .get(id)
+                .is_some_and(|one| one.standing.is_closed())
+        };
+        let shards = self.shards.iter_mut();
+        for (number, shard) in shards.filter(|(_, shard)| !shard.is_yielding) {
+            let is_due = now.monotonic_ms - shard.looked_at_ms >= LOOK_EVERY_MS;
+            let well = shard.slots.iter().filter(|(id, _)| is_well(id));
+            let after = well.filter_map(|(_, slot)| slot.departures_after()).min();
+            if let Some(after) = after.filter(|_| is_due && !shard.is_looking) {
+                (shard.is_looking, shard.looked_at_ms) = (true, now.monotonic_ms);
+                let index = usize::try_from(*number).unwrap_or(SHARDS);
+                let newest = self.newest.get(index).copied().unwrap_or(0);
+                actions.push(Action::ReadDepartures(*number, shard.visit, after, newest));
+            }
+            for (endpoint, slot) in shard.slots.iter_mut().filter(|(id, _)| is_well(id)) {
+                let id = StreamId {
+                    endpoint: *endpoint,
+                    shard: *number,
+                    visit: slot.visit,
+                };
+                let chain = slot.next_chain();
+                let read = chain.map(|(departure, after)| Action::ReadChain(id, departure, after));
+                actions.extend(read);
+            }
+        }
+    }
+
+    fn depart(&mut self, number: i16, visit: u64, found: &[Departure], after: i64, read_to: i64) {
+        let shard = self.shards.get_mut(&number);
+        if let Some(shard) = shard.filter(|shard| shard.visit == visit) {
+            shard.is_looking = false;
+            for slot in shard.slots.values_mut() {
+                slot.depart(found, after, read_to);
+            }
         }
     }
 
@@ -503,9 +600,14 @@ impl Shard {
 }
 
 /// A slot whose place is yet to be loaded, and what loads it.
-fn recovering(endpoint: EndpointId, shard: i16, visits: &mut u64) -> (Slot, Action) {
+fn recovering(
+    endpoint: EndpointId,
+    shard: i16,
+    ordering: Ordering,
+    visits: &mut u64,
+) -> (Slot, Action) {
     *visits += 1;
-    let slot = Slot::recovering(*visits);
+    let slot = Slot::recovering(*visits, ordering);
     let id = StreamId {
         endpoint,
         shard,

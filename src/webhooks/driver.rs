@@ -17,7 +17,9 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 use uuid::Uuid;
 
-use super::dispatcher::{Action, Dispatcher, Input, Now, Settings, Source, StreamId, Stretch};
+use super::dispatcher::{
+    Action, Departure, Dispatcher, Input, Now, Settings, Source, StreamId, Stretch,
+};
 use super::endpoint::Options;
 use super::holds::{Held, Known};
 use super::keeper::{GiveBack, Keeper};
@@ -25,7 +27,7 @@ use super::links::View;
 use super::standing::{Change, State};
 use super::stream::{Attempted, Sending};
 use super::tail::Tail;
-use super::{endpoint, page, place, request, retry};
+use super::{ahead, endpoint, page, place, request, retry};
 use crate::actor::Actor;
 use crate::clock::Clock;
 use crate::ids::EndpointId;
@@ -255,6 +257,10 @@ impl Driver {
         match action {
             Action::Recover(id, source) => self.recover(id, source),
             Action::Read(id, stretch) => self.read(id, stretch),
+            Action::ReadDepartures(shard, visit, after, up_to) => {
+                self.read_departures(shard, visit, after, up_to);
+            }
+            Action::ReadChain(id, departure, after) => self.read_chain(id, departure, after),
             Action::Send(id, sending) => self.send(id, sending),
             Action::Record(shard, visit, lease, batches) => {
                 let (store, reports) = (self.tools.store.clone(), self.reports.clone());
@@ -352,6 +358,33 @@ impl Driver {
                 }
             };
             report(&reports, input);
+        });
+    }
+
+    fn read_departures(&self, shard: i16, visit: u64, after: i64, up_to: i64) {
+        let (store, reports) = (self.tools.store.clone(), self.reports.clone());
+        self.tasks.spawn(async move {
+            let found = ahead::departures(&store, shard, after, up_to).await;
+            let (found, read_to) = found.unwrap_or_else(|error| {
+                tracing::warn!(shard, %error, "departures cannot be read and will be again");
+                (Vec::new(), after)
+            });
+            let input = Input::Departures(shard, visit, found, after, read_to);
+            report(&reports, input);
+        });
+    }
+
+    fn read_chain(&self, id: StreamId, departure: Departure, after: i64) {
+        let Some(target) = self.targets.get(&id.endpoint).cloned() else {
+            return;
+        };
+        let (store, reports) = (self.tools.store.clone(), self.reports.clone());
+        self.tasks.spawn(async move {
+            let chain = ahead::chain(&store, &target.view, id.shard, &departure, after).await;
+            if let Err(error) = &chain {
+                tracing::warn!(shard = id.shard, %error, "what a departure depends on cannot be read");
+            }
+            report(&reports, Input::Chain(id, chain.ok()));
         });
     }
 

@@ -38,6 +38,16 @@ pub enum Key {
     Pair(ResourceId, ResourceId),
 }
 
+impl Key {
+    /// Whether it is a name, which passes from one person or group to another.
+    pub fn is_name(&self) -> bool {
+        match self {
+            Self::UserName(..) | Self::GroupName(..) => true,
+            Self::Directory(_) | Self::User(_) | Self::Group(_) | Self::Pair(..) => false,
+        }
+    }
+}
+
 /// How a key is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -150,12 +160,29 @@ impl Lanes {
     }
 
     /// Whether no earlier event holds a conflicting key.
-    pub fn is_free(&self, position: i64, keys: &[(Key, Mode)]) -> bool {
-        !keys.iter().any(|(key, mode)| {
+    pub fn is_free<'a>(
+        &self,
+        position: i64,
+        keys: impl IntoIterator<Item = &'a (Key, Mode)>,
+    ) -> bool {
+        !keys.into_iter().any(|(key, mode)| {
             self.holders
                 .get(key)
                 .is_some_and(|holders| holders.conflict_before(position, *mode))
         })
+    }
+
+    /// The events before `position` that hold a key, those that share it included if asked for.
+    pub fn before(&self, position: i64, key: &Key, with_shared: bool) -> BTreeSet<i64> {
+        let Some(holders) = self.holders.get(key) else {
+            return BTreeSet::new();
+        };
+        let shared = with_shared.then(|| holders.shared.range(..position));
+        let exclusive = holders.exclusive.range(..position);
+        exclusive
+            .chain(shared.into_iter().flatten())
+            .copied()
+            .collect()
     }
 
     /// An event gives its keys back. Returns the events that may be free now.

@@ -115,8 +115,11 @@ fn offer(wanted: &Lookups, sequences: &BTreeMap<i64, i64>, row: events::Model) -
     Offer {
         position: row.position,
         event_id: row.id,
+        organization_id: row.organization_id,
         directory_id: row.directory_id,
         sequence: row.sequence,
+        kind: Kind::parse(&row.kind),
+        is_departure: row.is_departure,
         keys,
         previous,
         after,

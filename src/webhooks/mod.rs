@@ -5,7 +5,8 @@
 //! order within it. The [`driver`] does what the dispatcher says: it reads the log, sends [`request`]s
 //! with [`signature`]s, and records results in the endpoint's [`place`]. A directory whose deliveries
 //! [`holds`] stop, or which would keep the others from being read, is split off into a stream of its own.
-//! A [`snapshot`] brings an endpoint the whole state of a directory.
+//! That a person was deleted or became inactive overtakes what waits about others. A [`snapshot`] brings an
+//! endpoint the whole state of a directory.
 //!
 //! How an endpoint fares is its [`standing`]: a [`breaker`] stops what goes to one that is down, its [`pace`]
 //! is what it can take; what all nodes are to know of it is a row that they share.
@@ -14,6 +15,7 @@
 //! ones that it depends on, as [`links`] lets the receiver check. Leases make double work rare; the
 //! fence on every record makes it harmless.
 
+mod ahead;
 pub mod backlog;
 pub mod breaker;
 pub mod dispatcher;

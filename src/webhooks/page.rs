@@ -1,6 +1,10 @@
 //! Reading a page of a shard for an endpoint, watching for gaps on the way, or of a directory that is
 //! split off.
+//!
+//! A directory in whose sequence something is missing is split off, so that the others are read on, and
+//! waits for what is missing by itself.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +18,11 @@ use crate::events::gaps::{GapWatch, Seen};
 use crate::events::{cut, log};
 use crate::ids::DirectoryId;
 use crate::storage::Store;
+use crate::storage::tables::events;
 
-const PAGE_ROWS: u64 = 500;
+/// How many rows are read at once, and how many are looked at to find those that are of interest.
+const PAGE_ROWS: usize = 500;
+const SKIM_ROWS: usize = 4_000;
 /// How long a gap in a directory's sequence is waited for before it is taken as it is.
 const GAP_PATIENCE: Duration = Duration::from_secs(10);
 const GAP_WAIT: Duration = Duration::from_millis(50);
@@ -24,8 +31,16 @@ const GAP_WAIT: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     gaps: GapWatch,
-    /// The event before which something is missing, and since when that is known.
-    gap: Option<(i64, Instant)>,
+    broken: HashMap<DirectoryId, Gap>,
+}
+
+/// Something is missing before the event at `position`.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    position: i64,
+    since: Instant,
+    /// Whether it was waited for long enough.
+    is_given_up: bool,
 }
 
 /// Reads the start of a stretch for an endpoint.
@@ -41,35 +56,49 @@ pub(super) async fn read(
 ) -> Result<Page, DbErr> {
     match stretch.source {
         Source::Shard => read_shard(store, view, watch, shard, stretch).await,
-        Source::Directory(id) => read_directory(store, view, shard, id, stretch).await,
+        Source::Directory(id) => read_directory(store, view, watch, shard, id, stretch).await,
     }
 }
 
-/// Reads a page of a directory, which the shard's stream has been past and found whole. What ended before
-/// the directory's place was loaded is left out.
+/// Reads a page of a directory, which the shard's stream has been past. What ended before the directory's
+/// place was loaded is left out.
 async fn read_directory(
     store: &Store,
     view: &View,
+    watch: &Mutex<Watch>,
     shard: i16,
     directory_id: DirectoryId,
     stretch: &Stretch,
 ) -> Result<Page, DbErr> {
     let (after, end) = (stretch.after, stretch.up_to);
     let connection = store.dispatch_reader();
-    let mut rows = log::read_directory(connection, directory_id, after, end, PAGE_ROWS).await?;
+    let limit = stretch.rows.min(PAGE_ROWS);
+    let mut rows = log::read_directory(connection, directory_id, after, end, count(limit)).await?;
+    let is_last = rows.len() < limit;
+    let mut has_gap = false;
+    if lock(watch).is_broken(directory_id) {
+        let before = log::sequence_at(connection, directory_id, after).await?;
+        let whole = lock(watch).whole(directory_id, before, &rows, Instant::now());
+        has_gap = whole < rows.len();
+        rows.truncate(whole);
+    }
+    if has_gap {
+        tokio::time::sleep(GAP_WAIT).await;
+    }
     let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
-    let is_last = u64::try_from(rows.len()).unwrap_or(u64::MAX) < PAGE_ROWS;
     let ended = place::ended(store, view.endpoint_id, &positions).await?;
     rows.retain(|row| !ended.contains(&row.position));
     let offers = links::offers(store, view, shard, rows).await?;
     Ok(Page {
         offers: offers.into_iter().map(Arc::new).collect(),
         last_row: positions.last().copied(),
-        read_to: is_last.then_some(end),
+        read_to: (is_last && !has_gap).then_some(end),
+        gap: None,
     })
 }
 
-/// Reads a page of a shard, cut before a gap in a directory's sequence.
+/// Reads a page of a shard, cut before a gap in a directory's sequence. Long stretches of directories that
+/// are read by themselves are only looked through.
 async fn read_shard(
     store: &Store,
     view: &View,
@@ -78,114 +107,139 @@ async fn read_shard(
     stretch: &Stretch,
 ) -> Result<Page, DbErr> {
     let (after, end) = (stretch.after, stretch.up_to);
-    let mut rows = log::read_shard(store.dispatch_reader(), shard, after, end, PAGE_ROWS).await?;
-    let seen: Vec<Seen> = rows
-        .iter()
-        .map(|row| Seen {
-            position: row.position,
-            directory_id: row.directory_id,
-            sequence: row.sequence,
-        })
-        .collect();
-    let is_last = u64::try_from(rows.len()).unwrap_or(u64::MAX) < PAGE_ROWS;
-    let cut = if is_whole(watch, after, &seen) {
+    let connection = store.dispatch_reader();
+    let rows_max = stretch.rows.min(PAGE_ROWS);
+    let (mut seen, mut rows, limit);
+    if stretch.without.is_empty() {
+        limit = rows_max;
+        rows = log::read_shard(connection, shard, after, end, count(limit)).await?;
+        seen = rows.iter().map(seen_of).collect::<Vec<_>>();
+    } else {
+        limit = SKIM_ROWS;
+        seen = log::skim_shard(connection, shard, after, end, count(limit)).await?;
+        let wanted = seen
+            .iter()
+            .filter(|row| !stretch.without.contains(&row.directory_id));
+        let wanted: Vec<i64> = wanted.map(|row| row.position).take(rows_max + 1).collect();
+        if let Some(first_left) = wanted.get(rows_max) {
+            seen.truncate(seen.partition_point(|row| row.position < *first_left));
+        }
+        let wanted = wanted.get(..rows_max).unwrap_or(&wanted);
+        rows = log::read_positions(connection, wanted).await?;
+    }
+    let is_last = seen.len() < limit && rows.len() < rows_max;
+    let cut = if lock(watch).is_whole(after, &seen) {
         0
     } else {
-        cut::position(store.dispatch_reader(), shard).await?
+        cut::position(connection, shard).await?
     };
-    let whole = check_gaps(watch, after, &seen, cut, Instant::now());
-    let has_gap = whole < rows.len();
-    rows.truncate(whole);
-    if has_gap {
-        tokio::time::sleep(GAP_WAIT).await;
+    let gap = lock(watch).gap(after, &seen, &stretch.without, cut, Instant::now());
+    if let Some(gap) = gap {
+        seen.retain(|row| row.position < gap.position);
+        rows.retain(|row| row.position < gap.position);
     }
-    let last_row = rows.last().map(|row| row.position);
-    rows.retain(|row| !stretch.without.contains(&row.directory_id));
     let offers = links::offers(store, view, shard, rows).await?;
     Ok(Page {
         offers: offers.into_iter().map(Arc::new).collect(),
-        last_row,
-        read_to: (is_last && !has_gap).then_some(end),
+        last_row: seen.last().map(|row| row.position),
+        read_to: (is_last && gap.is_none()).then_some(end),
+        gap: gap.map(|row| row.directory_id),
     })
 }
 
-fn is_whole(watch: &Mutex<Watch>, after: i64, seen: &[Seen]) -> bool {
-    let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-    watch.gaps.check(after, seen) == seen.len()
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
 }
 
-/// How many of the rows come before a gap. A gap that stays for long is reported and passed; one on a page
-/// that begins before `cut` is where the log was cut under its reader.
-fn check_gaps(watch: &Mutex<Watch>, after: i64, seen: &[Seen], cut: i64, now: Instant) -> usize {
-    let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut whole = watch.gaps.check(after, seen);
-    while let Some(next) = seen.get(whole).filter(|_| after < cut) {
-        watch.gaps.forget(next.directory_id);
-        whole = watch.gaps.check(after, seen);
+fn seen_of(row: &events::Model) -> Seen {
+    Seen {
+        position: row.position,
+        directory_id: row.directory_id,
+        sequence: row.sequence,
     }
-    let Some(next) = seen.get(whole) else {
-        return whole;
-    };
-    // Others who read elsewhere in the shard neither prolong nor shorten the wait.
-    let known = watch.gap.filter(|(position, _)| *position == next.position);
-    let Some((_, since)) = known else {
-        watch.gap = Some((next.position, now));
-        tracing::error!(
-            directory.id = %next.directory_id,
-            event.position = next.position,
-            "the log has a gap in a directory's sequence; waiting for it"
-        );
-        return whole;
-    };
-    if now.saturating_duration_since(since) >= GAP_PATIENCE {
-        tracing::error!(directory.id = %next.directory_id, "the gap stays; continuing after it");
-        watch.gaps.forget(next.directory_id);
-        watch.gap = None;
+}
+
+fn lock(watch: &Mutex<Watch>) -> std::sync::MutexGuard<'_, Watch> {
+    watch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watch {
+    fn is_broken(&self, id: DirectoryId) -> bool {
+        self.broken.get(&id).is_some_and(|gap| !gap.is_given_up)
     }
-    whole
+
+    fn is_whole(&mut self, after: i64, seen: &[Seen]) -> bool {
+        self.gaps.check(after, seen) == seen.len()
+    }
+
+    /// The first row of a page of the shard that comes after a gap, in a directory that the page is to have.
+    /// Gaps that are new are reported; one on a page that begins before `cut` is where the log was cut under
+    /// its reader.
+    fn gap(
+        &mut self,
+        after: i64,
+        seen: &[Seen],
+        without: &BTreeSet<DirectoryId>,
+        cut: i64,
+        now: Instant,
+    ) -> Option<Seen> {
+        while let Some(next) = seen.get(self.gaps.check(after, seen)).copied() {
+            if after < cut {
+                self.gaps.forget(next.directory_id);
+                continue;
+            }
+            tracing::error!(
+                directory.id = %next.directory_id,
+                event.position = next.position,
+                "the log has a gap in a directory's sequence; waiting for it"
+            );
+            self.gaps.forget(next.directory_id);
+            let gap = Gap {
+                position: next.position,
+                since: now,
+                is_given_up: false,
+            };
+            self.broken.insert(next.directory_id, gap);
+        }
+        let is_after_gap = |row: &&Seen| {
+            let gap = self.broken.get(&row.directory_id);
+            gap.is_some_and(|gap| !gap.is_given_up && gap.position <= row.position)
+                && !without.contains(&row.directory_id)
+        };
+        seen.iter().find(is_after_gap).copied()
+    }
+
+    /// How many rows of a page of a broken directory come before the gap; `before` is the sequence before
+    /// the page. A gap that stays for long is reported and passed.
+    fn whole(
+        &mut self,
+        id: DirectoryId,
+        before: Option<i64>,
+        rows: &[events::Model],
+        now: Instant,
+    ) -> usize {
+        let mut newest = before;
+        let whole = rows.iter().position(|row| {
+            let former = newest;
+            newest = row.sequence.or(newest);
+            let follows = |former: i64| row.sequence.is_none_or(|next| next == former + 1);
+            !former.is_none_or(follows)
+        });
+        let Some(gap) = self.broken.get_mut(&id) else {
+            return rows.len();
+        };
+        if let Some(whole) = whole {
+            if now.saturating_duration_since(gap.since) < GAP_PATIENCE {
+                return whole;
+            }
+            tracing::error!(directory.id = %id, "the gap stays; continuing after it");
+            gap.is_given_up = true;
+        } else if rows.last().is_some_and(|row| gap.position <= row.position) {
+            self.broken.remove(&id);
+        }
+        rows.len()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gap_is_passed_after_a_while_whoever_else_reads_the_shard() {
-        let directory_id = DirectoryId::generate();
-        let row = |position, sequence| Seen {
-            position,
-            directory_id,
-            sequence: Some(sequence),
-        };
-        let watch = Mutex::new(Watch::default());
-        let started = Instant::now();
-        let whole = [row(1, 1), row(2, 2)];
-        assert_eq!(check_gaps(&watch, 0, &whole, 0, started), 2);
-        let mut now = started;
-        while check_gaps(&watch, 2, &[row(4, 4), row(5, 5)], 0, now) == 0 {
-            assert_eq!(check_gaps(&watch, 0, &whole, 0, now), 2);
-            assert_eq!(check_gaps(&watch, 9, &[row(10, 9)], 0, now), 1);
-            now += GAP_WAIT;
-            assert!(now - started < 2 * GAP_PATIENCE);
-        }
-        assert!(now - started >= GAP_PATIENCE);
-    }
-
-    #[test]
-    fn where_the_log_was_cut_is_no_gap() {
-        let row = |directory_id, position, sequence| Seen {
-            position,
-            directory_id,
-            sequence: Some(sequence),
-        };
-        let (one, other) = (DirectoryId::generate(), DirectoryId::generate());
-        let watch = Mutex::new(Watch::default());
-        let now = Instant::now();
-        let known = [row(one, 1, 1), row(other, 2, 1)];
-        assert_eq!(check_gaps(&watch, 0, &known, 0, now), 2);
-        let rest = [row(one, 9, 7), row(other, 10, 4), row(one, 11, 8)];
-        assert_eq!(check_gaps(&watch, 2, &rest, 8, now), 3);
-        let broken = [row(one, 13, 10)];
-        assert_eq!(check_gaps(&watch, 11, &broken, 8, now), 0);
-    }
-}
+mod tests;

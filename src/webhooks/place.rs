@@ -368,6 +368,7 @@ fn deliveries_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]
                 ("at", Time),
             ],
         );
+        // A record that was given up on may still arrive, after a later one.
         format!(
             "INSERT INTO deliveries (endpoint_id, position, shard, event_id, directory_id, state, \
              attempts, status_code, failure, duration_ms, created_at, updated_at) \
@@ -376,7 +377,8 @@ fn deliveries_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]
              ON CONFLICT (endpoint_id, position) DO UPDATE SET state = excluded.state, \
              attempts = excluded.attempts, status_code = excluded.status_code, \
              failure = excluded.failure, duration_ms = excluded.duration_ms, \
-             updated_at = excluded.updated_at"
+             updated_at = excluded.updated_at \
+             WHERE excluded.state <> 'retrying' OR deliveries.state = 'retrying'"
         )
     })
 }

@@ -70,6 +70,17 @@ pub fn after_failure(
     }
 }
 
+/// When an event is tried again that is never parked, because all of its directory waits for it.
+pub fn without_end(strikes: u32, now_ms: i64, retry_after: Option<Duration>, salt: u64) -> i64 {
+    let index = usize::try_from(strikes.saturating_sub(1)).unwrap_or(usize::MAX);
+    let delay = DELAYS_MS.get(index).copied().unwrap_or(PARKED_WITHIN_MS);
+    let asked = retry_after.map_or(0, |wait| {
+        i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
+    });
+    let wait = jittered(delay, salt).max(asked).min(PARKED_WITHIN_MS);
+    now_ms.saturating_add(wait)
+}
+
 /// Reads a `Retry-After` header (RFC 9110 section 10.2.3): seconds or a date; bounded to a day.
 pub fn parse_retry_after(text: &str, now_ms: i64) -> Option<Duration> {
     const MAX: Duration = Duration::from_hours(24);

@@ -7,30 +7,36 @@
 //! far the log has been read.
 //!
 //! Invariants: scan and cursor are only ever positions of rows that were read (0 before the first); an
-//! item is sent only if its lanes are free; nothing is sent more than [`SPAN_MAX`] positions past the
-//! oldest event that is not written down; what [`Stream::batch`] hands out stays here until
+//! item is sent only if its lanes are free; nothing but departures, which overtake, is sent more than
+//! [`SPAN_MAX`] positions past the oldest event that is not written down; what [`Stream::batch`] hands out stays here until
 //! [`Stream::recorded`] says that it is durable.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::lanes::Lanes;
-use super::retry::{self, Next};
+use self::turns::Turns;
+use super::endpoint::Ordering;
+use super::lanes::{Key, Lanes};
+use crate::ids::OrganizationId;
 
+mod ahead;
+mod outcome;
 mod record;
 mod rows;
 mod split;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use rows::{
-    AttemptRow, Attempted, Batch, DeliveryRow, Exception, ExceptionRow, Offer, Place, Sending,
+    AttemptRow, Attempted, Batch, Chain, DeliveryRow, Exception, ExceptionRow, Offer, Place,
+    Sending,
 };
 
 /// How many positions past its oldest unrecorded event a stream sends.
 pub const SPAN_MAX: i64 = 4_096;
-/// How many unfinished events a stream reads ahead.
-const AHEAD_MAX: usize = 512;
+/// How many unfinished events a stream reads ahead; the logs that unit tests make are short.
+pub const AHEAD_MAX: usize = if cfg!(test) { 24 } else { 512 };
 /// How many events a stream keeps that are not written down, those that have arrived included.
 const OPEN_MAX: usize = 4_096;
 /// How many exceptions that are not parked a stream carries before it stops reading.
@@ -55,6 +61,17 @@ enum State {
     Delivered,
 }
 
+/// Why an item goes before others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    /// It does not.
+    None,
+    /// It says that a person has left.
+    Departs,
+    /// Something that does depends on it.
+    TakenAlong,
+}
+
 #[derive(Debug)]
 struct Item {
     offer: Arc<Offer>,
@@ -67,11 +84,39 @@ struct Item {
     is_in_lanes: bool,
     /// Whether this try is one after parking.
     is_late: bool,
+    haste: Haste,
     last: Option<Attempted>,
     /// The exception row as it stands in the database.
     written: Option<ExceptionRow>,
     /// Whether there may be an exception row: a record that was reported as failed may be durable.
     may_have_row: bool,
+}
+
+impl Item {
+    fn new(offer: Arc<Offer>) -> Self {
+        Self {
+            offer,
+            state: State::Waiting,
+            attempts: 0,
+            strikes: 0,
+            first_failed_ms: None,
+            is_in_lanes: true,
+            is_late: false,
+            haste: Haste::None,
+            last: None,
+            written: None,
+            may_have_row: false,
+        }
+    }
+
+    /// Whether nothing that it depends on is in `lanes` before it. What is in haste does not wait for
+    /// others to give a name away.
+    fn is_free(&self, lanes: &Lanes, ordering: Ordering) -> bool {
+        let keys = self.offer.keys_in(ordering);
+        let is_awaited = |key: &Key| self.haste == Haste::None || !key.is_name();
+        let awaited = keys.iter().filter(|(key, _)| is_awaited(key));
+        lanes.is_free(self.offer.position, awaited)
+    }
 }
 
 /// One endpoint's place in one shard, or in one directory.
@@ -86,13 +131,19 @@ pub struct Stream {
     needs_row: bool,
     /// The highest position up to which a read found nothing more.
     exhausted: i64,
-    /// Events above the cursor that had ended before this node took over.
+    /// Events above the scan that have ended and are written down: they were sent before this node took
+    /// over, or overtook.
     done_ahead: BTreeSet<i64>,
     /// Exceptions whose events are gone.
     orphans: Vec<i64>,
     items: BTreeMap<i64, Item>,
+    ordering: Ordering,
     lanes: Lanes,
-    ready: BTreeSet<i64>,
+    ready: Turns,
+    /// What may go and goes before others.
+    urgent: Turns,
+    /// The users and groups whose first event is parked, with its position.
+    uncreated: HashMap<Key, i64>,
     due: BTreeSet<(i64, i64)>,
     /// The items without an exception row: what the cursor cannot pass yet.
     open: BTreeSet<i64>,
@@ -103,6 +154,8 @@ pub struct Stream {
     in_flight: usize,
     /// Whether the last one that was sent was due again, and not a new one.
     was_due: bool,
+    /// Whether the last one that was sent was urgent.
+    was_urgent: bool,
     attempts: VecDeque<AttemptRow>,
     failed_rows: BTreeMap<i64, DeliveryRow>,
     /// What a batch under way will have settled.
@@ -111,7 +164,7 @@ pub struct Stream {
 
 impl Stream {
     /// Continues at `place`.
-    pub fn new(place: Place, now_ms: i64) -> Self {
+    pub fn new(place: Place, ordering: Ordering, now_ms: i64) -> Self {
         let mut stream = Self {
             scan: place.cursor,
             cursor: place.cursor,
@@ -122,14 +175,18 @@ impl Stream {
             done_ahead: place.done_ahead,
             orphans: place.orphans,
             items: BTreeMap::new(),
+            ordering,
             lanes: Lanes::default(),
-            ready: BTreeSet::new(),
+            ready: Turns::default(),
+            urgent: Turns::default(),
+            uncreated: HashMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
             arrived: 0,
             parked: 0,
             in_flight: 0,
             was_due: false,
+            was_urgent: false,
             attempts: VecDeque::new(),
             failed_rows: BTreeMap::new(),
             recording: None,
@@ -152,35 +209,34 @@ impl Stream {
         // Without a first failure that counts, none of the attempts did.
         let strikes = row.first_failed_ms.map_or(0, |_| row.attempts);
         let item = Item {
-            offer,
             attempts: row.attempts,
             strikes,
             first_failed_ms: row.first_failed_ms,
             is_in_lanes: !is_parked,
             is_late: is_parked,
-            last: None,
             written: Some(row),
             may_have_row: true,
             state,
+            ..Item::new(offer)
         };
         self.insert(position, item);
     }
 
     fn insert(&mut self, position: i64, mut item: Item) {
         if item.is_in_lanes {
-            self.lanes.enter(position, &item.offer.keys);
+            let keys = item.offer.keys_in(self.ordering);
+            self.lanes.enter(position, &keys);
         }
         match item.state {
             State::Retrying(at) | State::Parked(Some(at)) => {
                 self.due.insert((at, position));
             }
             State::Waiting | State::Ready => {
-                item.state = if self.lanes.is_free(position, &item.offer.keys) {
-                    self.ready.insert(position);
-                    State::Ready
-                } else {
-                    State::Waiting
-                };
+                item.state = State::Waiting;
+                if item.is_free(&self.lanes, self.ordering) {
+                    item.state = State::Ready;
+                    self.turns_of(item.haste).insert(&item.offer);
+                }
             }
             State::InFlight => self.in_flight += 1,
             State::Delivered => self.arrived += 1,
@@ -190,21 +246,73 @@ impl Stream {
         if item.written.is_none() {
             self.open.insert(position);
         }
+        if let Some(created) = item.offer.creates().filter(|_| item.is_late) {
+            self.uncreated.insert(created.clone(), position);
+        }
+        let departs = item.offer.is_departure && item.is_in_lanes;
         self.items.insert(position, item);
+        if departs {
+            self.hurry(position);
+        }
     }
 
-    /// The position after which to read, if there is room and the log has more than has been seen.
+    fn turns_of(&mut self, haste: Haste) -> &mut Turns {
+        match haste {
+            Haste::None => &mut self.ready,
+            Haste::Departs | Haste::TakenAlong => &mut self.urgent,
+        }
+    }
+
+    /// Keeps events in another order from now on.
+    pub fn reorder(&mut self, ordering: Ordering) {
+        if ordering == self.ordering {
+            return;
+        }
+        self.ordering = ordering;
+        self.lanes = Lanes::default();
+        (self.ready, self.urgent) = (Turns::default(), Turns::default());
+        (self.due, self.open) = (BTreeSet::new(), BTreeSet::new());
+        (self.arrived, self.parked, self.in_flight) = (0, 0, 0);
+        for (position, item) in std::mem::take(&mut self.items) {
+            self.insert(position, item);
+        }
+    }
+
+    /// The position after which to read, if there is room and the log has more than has been seen; `ahead`
+    /// is how many unfinished events leave room.
     ///
     /// For probes it reads only what gives them an event to try that has not failed yet: else an
     /// endpoint that refuses the few events at hand would never be found to take others.
-    pub fn wants(&self, newest: i64, is_probing: bool) -> Option<i64> {
+    pub fn wants(&self, newest: i64, is_probing: bool, ahead: usize) -> Option<i64> {
+        let has_none = self.ready.is_empty() && self.urgent.is_empty();
+        let is_needed = !is_probing || (has_none && self.items.len() < AHEAD_MAX);
+        (self.has_room(ahead) && is_needed && newest > self.scan.max(self.exhausted))
+            .then_some(self.scan)
+    }
+
+    fn has_room(&self, ahead: usize) -> bool {
         let exceptions = self.items.len().saturating_sub(self.open.len());
-        let has_room = self.open.len().saturating_sub(self.arrived) < AHEAD_MAX
+        self.unfinished() < ahead
             && self.open.len() < OPEN_MAX
             && exceptions.saturating_sub(self.parked) < EXCEPTIONS_MAX
-            && self.scan < self.span_end();
-        let is_needed = !is_probing || (self.ready.is_empty() && self.items.len() < AHEAD_MAX);
-        (has_room && is_needed && newest > self.scan.max(self.exhausted)).then_some(self.scan)
+            && self.scan < self.span_end()
+    }
+
+    /// Whether the log goes on up to `newest` and there is no room to read it, or that is far.
+    pub fn is_behind(&self, newest: i64, ahead: usize) -> bool {
+        let is_far = newest.saturating_sub(self.scan) > SPAN_MAX;
+        newest > self.scan.max(self.exhausted) && (is_far || !self.has_room(ahead))
+    }
+
+    /// The organization that what it has is of, if it has anything.
+    pub fn organization(&self) -> Option<OrganizationId> {
+        let first = self.items.values().next();
+        first.map(|item| item.offer.organization_id)
+    }
+
+    /// How many events are kept that have neither ended nor an exception.
+    pub fn unfinished(&self) -> usize {
+        self.open.len().saturating_sub(self.arrived)
     }
 
     /// The position up to which events may be sent.
@@ -225,19 +333,7 @@ impl Stream {
             {
                 continue;
             }
-            let item = Item {
-                offer,
-                state: State::Waiting,
-                attempts: 0,
-                strikes: 0,
-                first_failed_ms: None,
-                is_in_lanes: true,
-                is_late: false,
-                last: None,
-                written: None,
-                may_have_row: false,
-            };
-            self.insert(position, item);
+            self.insert(position, Item::new(offer));
         }
         if let Some(last_row) = last_row {
             self.scan = self.scan.max(last_row);
@@ -249,26 +345,9 @@ impl Stream {
         }
     }
 
-    /// What to send next, if anything may go: by turns what is due again and the oldest that is ready,
-    /// so that events which keep failing do not keep others waiting. A probe tries a new event first.
+    /// What to send next, if anything may go.
     pub fn next(&mut self, now_ms: i64, is_probe: bool) -> Option<Sending> {
-        let due = self.due.first().copied().filter(|(at, _)| *at <= now_ms);
-        let end = self.span_end();
-        let ready = self.ready.first().copied().filter(|first| *first < end);
-        let takes_ready = due.is_none() || is_probe || self.was_due;
-        let position = match (due, ready) {
-            (_, Some(position)) if takes_ready => {
-                self.ready.remove(&position);
-                self.was_due = false;
-                position
-            }
-            (Some((at, position)), _) => {
-                self.due.remove(&(at, position));
-                self.was_due = true;
-                position
-            }
-            (None, _) => return None,
-        };
+        let position = self.pick(now_ms, is_probe)?;
         let item = self.items.get_mut(&position)?;
         item.state = State::InFlight;
         item.attempts += 1;
@@ -280,11 +359,41 @@ impl Stream {
         })
     }
 
+    /// By turns what is urgent and what is not.
+    fn pick(&mut self, now_ms: i64, is_probe: bool) -> Option<i64> {
+        let picked = if self.was_urgent {
+            self.pick_usual(now_ms, is_probe)
+        } else {
+            None
+        };
+        let urgent = picked.map_or_else(|| self.urgent.take(i64::MAX), |_| None);
+        self.was_urgent = urgent.is_some();
+        picked
+            .or(urgent)
+            .or_else(|| self.pick_usual(now_ms, is_probe))
+    }
+
+    /// By turns what is due again and what is ready, so that events which keep failing do not keep others
+    /// waiting. A probe tries a new event first.
+    fn pick_usual(&mut self, now_ms: i64, is_probe: bool) -> Option<i64> {
+        let due = self.due.first().copied().filter(|(at, _)| *at <= now_ms);
+        let end = self.span_end();
+        let takes_ready = due.is_none() || is_probe || self.was_due;
+        if takes_ready && let Some(position) = self.ready.take(end) {
+            self.was_due = false;
+            return Some(position);
+        }
+        let (at, position) = due?;
+        self.due.remove(&(at, position));
+        self.was_due = true;
+        Some(position)
+    }
+
     /// Whether [`Self::next`] would find something.
     pub fn has_next(&self, now_ms: i64) -> bool {
-        let end = self.span_end();
         self.due.first().is_some_and(|(at, _)| *at <= now_ms)
-            || self.ready.first().is_some_and(|first| *first < end)
+            || self.urgent.has(i64::MAX)
+            || self.ready.has(self.span_end())
     }
 
     /// When something is due that is not due yet.
@@ -303,102 +412,6 @@ impl Stream {
         item.is_some_and(|item| item.state == State::InFlight)
     }
 
-    /// A request about the event at `position` has ended. `is_counted` says whether a failure is held
-    /// against the event, and not against its endpoint.
-    pub fn ended(&mut self, position: i64, attempted: Attempted, is_counted: bool, now_ms: i64) {
-        let Some(item) = self.items.get_mut(&position) else {
-            return;
-        };
-        if item.state != State::InFlight {
-            return;
-        }
-        self.in_flight -= 1;
-        if attempted.is_success {
-            item.state = State::Delivered;
-            item.last = Some(attempted);
-            self.arrived += 1;
-            self.free(position);
-            return;
-        }
-        if is_counted {
-            item.strikes += 1;
-            item.first_failed_ms.get_or_insert(now_ms);
-        }
-        // What does not count is tried again as after a first failure, and never parks the event.
-        let (strikes, first_failed_ms) = match item.first_failed_ms {
-            Some(first) if is_counted || item.is_late => (item.strikes, first),
-            _ => (1, now_ms),
-        };
-        let salt = u64::try_from(position).unwrap_or(0) << 8 | u64::from(item.attempts & 0xff);
-        let next = if item.is_late {
-            Next::Park(retry::late_after(first_failed_ms, now_ms))
-        } else {
-            retry::after_failure(
-                strikes,
-                first_failed_ms,
-                now_ms,
-                attempted.retry_after,
-                salt,
-            )
-        };
-        self.attempts.push_back(AttemptRow {
-            position,
-            number: item.attempts,
-            attempted: attempted.clone(),
-            at_ms: now_ms,
-        });
-        let (state, at, name) = match next {
-            Next::RetryAt(at) => (State::Retrying(at), Some(at), "retrying"),
-            Next::Park(_) if !item.is_late && self.parked >= PARKED_MAX => {
-                (State::Parked(None), None, "parked")
-            }
-            Next::Park(at) => (State::Parked(at), at, "parked"),
-        };
-        let is_parked = matches!(state, State::Parked(_));
-        item.state = state;
-        if is_parked && !std::mem::replace(&mut item.is_late, true) {
-            self.parked += 1;
-        }
-        self.due.extend(at.map(|at| (at, position)));
-        let row = DeliveryRow {
-            position,
-            event_id: item.offer.event_id,
-            directory_id: item.offer.directory_id,
-            state: name,
-            attempts: item.attempts,
-            last: attempted.clone(),
-            at_ms: now_ms,
-        };
-        item.last = Some(attempted);
-        self.failed_rows.insert(position, row);
-        if is_parked {
-            self.free(position);
-        }
-    }
-
-    /// The endpoint as a whole was down: what failed meanwhile is not to blame and may go at once.
-    pub fn forgive(&mut self, since_ms: i64, now_ms: i64) {
-        let forgiven: Vec<(i64, i64)> = self
-            .due
-            .iter()
-            .filter(|(_, position)| {
-                self.items.get(position).is_some_and(|item| {
-                    !item.is_late && item.first_failed_ms.is_some_and(|first| first >= since_ms)
-                })
-            })
-            .copied()
-            .collect();
-        for (at, position) in forgiven {
-            self.due.remove(&(at, position));
-            if let Some(item) = self.items.get_mut(&position) {
-                item.strikes = 0;
-                item.first_failed_ms = None;
-                item.state = State::Retrying(now_ms);
-                self.due.insert((now_ms, position));
-            }
-        }
-    }
-
     /// Frees the keys of an event; those that waited for it become ready.
     fn free(&mut self, position: i64) {
         let Some(item) = self.items.get_mut(&position) else {
@@ -408,14 +421,20 @@ impl Stream {
             return;
         }
         let offer = Arc::clone(&item.offer);
-        for candidate in self.lanes.leave(position, &offer.keys) {
-            if let Some(waiting) = self.items.get_mut(&candidate)
-                && waiting.state == State::Waiting
-                && self.lanes.is_free(candidate, &waiting.offer.keys)
-            {
-                waiting.state = State::Ready;
-                self.ready.insert(candidate);
-            }
+        for candidate in self.lanes.leave(position, &offer.keys_in(self.ordering)) {
+            self.try_free(candidate);
+        }
+    }
+
+    /// Lets an event that waits go if nothing is in its way any more.
+    fn try_free(&mut self, position: i64) {
+        if let Some(item) = self.items.get_mut(&position)
+            && item.state == State::Waiting
+            && item.is_free(&self.lanes, self.ordering)
+        {
+            item.state = State::Ready;
+            let (haste, offer) = (item.haste, Arc::clone(&item.offer));
+            self.turns_of(haste).insert(&offer);
         }
     }
 

@@ -34,6 +34,7 @@ mod limits;
 mod metrics;
 mod model;
 mod nodes;
+mod overtaking;
 mod positions;
 mod readme;
 mod requests;

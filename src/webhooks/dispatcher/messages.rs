@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::ids::{DirectoryId, EndpointId};
+use crate::ids::{DirectoryId, EndpointId, ResourceId};
 use crate::storage::horizon::SHARDS;
 use crate::webhooks::endpoint::Options;
 use crate::webhooks::holds::Held;
 use crate::webhooks::standing::{Change, State, Written};
-use crate::webhooks::stream::{Attempted, Batch, Offer, Place, Sending};
+use crate::webhooks::stream::{Attempted, Batch, Chain, Offer, Place, Sending};
 
 /// The two clocks of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,19 @@ pub struct Stretch {
     pub up_to: i64,
     /// The directories that are of no interest, because they are read by themselves.
     pub without: Arc<BTreeSet<DirectoryId>>,
+    /// How many events are enough.
+    pub rows: usize,
+}
+
+/// That a person was deleted or became inactive, somewhere in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// Where.
+    pub position: i64,
+    /// In which directory.
+    pub directory_id: DirectoryId,
+    /// Who.
+    pub user_id: Option<ResourceId>,
 }
 
 /// What the dispatcher needs to know of an endpoint.
@@ -99,6 +112,10 @@ pub enum Input {
     Page(StreamId, Source, Page),
     /// A read failed; it will be asked for again.
     ReadFailed(StreamId, Source),
+    /// The departures of a shard that this visit asked for, after a position and up to another.
+    Departures(i16, u64, Vec<Departure>, i64, i64),
+    /// A departure with what it depends on; `None` if that could not be read.
+    Chain(StreamId, Option<Chain>),
     /// A request has ended.
     Ended(StreamId, i64, Attempted),
     /// The record of a shard that this visit asked for has ended.
@@ -116,6 +133,8 @@ pub struct Page {
     pub last_row: Option<i64>,
     /// Up to where there is nothing more, if that is known.
     pub read_to: Option<i64>,
+    /// A directory in whose sequence something is missing after the last row.
+    pub gap: Option<DirectoryId>,
 }
 
 /// How writing a record has ended.
@@ -136,6 +155,10 @@ pub enum Action {
     Recover(StreamId, Source),
     /// Read a stretch of the log for an endpoint.
     Read(StreamId, Stretch),
+    /// Look for departures in a shard after a position and up to another; the second number is the visit.
+    ReadDepartures(i16, u64, i64, i64),
+    /// Read for an endpoint what a departure depends on after a position.
+    ReadChain(StreamId, Departure, i64),
     /// Send an event.
     Send(StreamId, Sending),
     /// Write down what has happened in a shard, if the lease still holds; the number is the visit.

@@ -1,7 +1,8 @@
 //! One endpoint in one shard: the shard's stream, and a stream for each directory that is split off.
 //!
-//! A directory is split off while its deliveries are held, and while so many of its events fail that
-//! others could not be read for them. One that is held and has nothing on its way *rests*: nothing is kept
+//! A directory is split off while its deliveries are held, while so many of its events wait or fail that
+//! others could not be read for them, when its order is strict and an event of it fails, and when a gap was
+//! found in it. Directories that are split off take turns by organization. One that is held and has nothing on its way *rests*: nothing is kept
 //! of it but its id, and its place is loaded again when it is released.
 //!
 //! Invariants: an event is offered to one stream only, since the shard's is offered nothing of a directory
@@ -12,40 +13,53 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use super::messages::{Page, Source, Stretch};
-use crate::ids::DirectoryId;
-use crate::webhooks::stream::{Attempted, Batch, Place, Sending, Stream};
+use super::messages::{Departure, Page, Source, Stretch};
+use super::overtaking::Departures;
+use crate::ids::{DirectoryId, OrganizationId};
+use crate::webhooks::endpoint::Ordering;
+use crate::webhooks::stream::{AHEAD_MAX, Attempted, Batch, Chain, Place, Sending, Stream};
 
 /// How many directories of a slot that are split off are read at once.
 const READS_MAX: usize = 4;
+/// How many unfinished events those directories read ahead together, and at least each.
+const AHEAD_OF_ALL: usize = 4 * AHEAD_MAX;
+const AHEAD_MIN: usize = AHEAD_MAX.div_ceil(32);
+/// With this many directories apart no more are split off for having much.
+const APART_MAX: usize = 64;
 
 /// One endpoint's streams in one shard, or their absence.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) visit: u64,
+    ordering: Ordering,
     /// `None` until its place is loaded.
     live: Option<Live>,
 }
 
 #[derive(Debug)]
-struct Live {
-    shard: Stream,
+pub(super) struct Live {
+    pub(super) shard: Stream,
+    /// The position of the shard's last row.
+    pub(super) newest: i64,
     /// What the page under way leaves out, while there is one.
     reading: Option<Arc<BTreeSet<DirectoryId>>>,
-    laggards: BTreeMap<DirectoryId, Laggard>,
+    pub(super) laggards: BTreeMap<DirectoryId, Laggard>,
+    pub(super) departures: Departures,
     /// Directories that are back, which is yet to be written down.
     rejoined: BTreeSet<DirectoryId>,
     /// Whether the last event sent was one of a directory that is split off.
     was_laggard: bool,
-    /// The directories that sent and read last.
-    last_sent: Option<DirectoryId>,
+    /// The organization that sent last, and for each the directory that did.
+    last_organization: Option<OrganizationId>,
+    last_sent: BTreeMap<OrganizationId, DirectoryId>,
+    /// The directory that was read last.
     last_read: Option<DirectoryId>,
 }
 
 /// A directory that is split off.
 #[derive(Debug)]
-struct Laggard {
-    is_held: bool,
+pub(super) struct Laggard {
+    pub(super) is_held: bool,
     state: LaggardState,
 }
 
@@ -63,8 +77,20 @@ enum LaggardState {
 
 impl Slot {
     /// A slot whose place is yet to be loaded.
-    pub(super) fn recovering(visit: u64) -> Self {
-        Self { visit, live: None }
+    pub(super) fn recovering(visit: u64, ordering: Ordering) -> Self {
+        Self {
+            visit,
+            ordering,
+            live: None,
+        }
+    }
+
+    /// Keeps events in another order from now on.
+    pub(super) fn reorder(&mut self, ordering: Ordering) {
+        self.ordering = ordering;
+        for stream in self.streams_mut() {
+            stream.reorder(ordering);
+        }
     }
 
     /// Takes in the place of the shard or a directory. Returns the directories whose places are to be
@@ -76,16 +102,18 @@ impl Slot {
         held: &BTreeSet<DirectoryId>,
         now_ms: i64,
     ) -> Vec<DirectoryId> {
+        let ordering = self.ordering;
         match (&mut self.live, source) {
             (None, Source::Shard) => {
-                let live = self.live.insert(Live::new(place, now_ms));
+                let live = self.live.insert(Live::new(place, ordering, now_ms));
                 live.hold(held, now_ms)
             }
             (Some(live), Source::Directory(id)) => {
                 if let Some(laggard) = live.laggards.get_mut(&id)
                     && matches!(laggard.state, LaggardState::Recovering)
                 {
-                    laggard.state = LaggardState::awake(Stream::new(place, now_ms));
+                    live.departures.look_again_after(place.cursor);
+                    laggard.state = LaggardState::awake(Stream::new(place, ordering, now_ms));
                 }
                 Vec::new()
             }
@@ -175,11 +203,37 @@ impl Slot {
             .map_or_else(Vec::new, |live| live.reads(newest, is_probing))
     }
 
+    /// After which position departures are to be looked for, if any.
+    pub(super) fn departures_after(&self) -> Option<i64> {
+        self.live.as_ref()?.departures_after()
+    }
+
+    /// Takes in the departures after `after` and up to `read_to`.
+    pub(super) fn depart(&mut self, found: &[Departure], after: i64, read_to: i64) {
+        if let Some(live) = &mut self.live {
+            live.depart(found, after, read_to);
+        }
+    }
+
+    /// The next departure whose chain is to be read, and after which position.
+    pub(super) fn next_chain(&mut self) -> Option<(Departure, i64)> {
+        self.live.as_mut()?.next_chain()
+    }
+
+    /// Takes in a departure with what it depends on; `None` if that could not be read.
+    pub(super) fn overtake(&mut self, chain: Option<Chain>) {
+        match (&mut self.live, chain) {
+            (None, _) => {}
+            (Some(live), Some(chain)) => live.overtake(chain),
+            (Some(live), None) => live.departures.read_failed(),
+        }
+    }
+
     /// Takes in a page that was asked for.
-    pub(super) fn take(&mut self, source: Source, page: Page) {
+    pub(super) fn take(&mut self, source: Source, page: Page, now_ms: i64) {
         let Some(live) = &mut self.live else { return };
         match source {
-            Source::Shard => live.take(page),
+            Source::Shard => live.take(page, now_ms),
             Source::Directory(id) => {
                 if let Some(stream) = live.end_reading(id) {
                     stream.take(page.offers, page.last_row, page.read_to);
@@ -261,19 +315,22 @@ impl Slot {
 }
 
 impl Live {
-    fn new(mut place: Place, now_ms: i64) -> Self {
+    fn new(mut place: Place, ordering: Ordering, now_ms: i64) -> Self {
         let resting = || Laggard {
             is_held: true,
             state: LaggardState::Resting,
         };
         let split_off = std::mem::take(&mut place.lagging).into_iter();
         Self {
-            shard: Stream::new(place, now_ms),
+            shard: Stream::new(place, ordering, now_ms),
+            newest: 0,
+            departures: Departures::default(),
             reading: None,
             laggards: split_off.map(|id| (id, resting())).collect(),
             rejoined: BTreeSet::new(),
             was_laggard: false,
-            last_sent: None,
+            last_organization: None,
+            last_sent: BTreeMap::new(),
             last_read: None,
         }
     }
@@ -306,14 +363,19 @@ impl Live {
     }
 
     fn arrange(&mut self, now_ms: i64) {
-        if let Some(id) = self.shard.crowding() {
+        let hogging = self.shard.hogging(self.newest);
+        let hogging = hogging.filter(|_| self.awake() < APART_MAX);
+        let apart = self.shard.crowding().or_else(|| self.shard.stopped());
+        if let Some(id) = apart.or(hogging) {
             self.split_off(id, now_ms);
         }
         for laggard in self.laggards.values_mut() {
             if laggard.is_held
                 && laggard.is_idle()
-                && laggard.stream().is_some_and(Stream::is_at_rest)
+                && let Some(stream) = laggard.stream()
+                && stream.is_at_rest()
             {
+                self.shard.remember(stream);
                 laggard.state = LaggardState::Resting;
             }
         }
@@ -331,7 +393,7 @@ impl Live {
         }
     }
 
-    fn take(&mut self, mut page: Page) {
+    fn take(&mut self, mut page: Page, now_ms: i64) {
         let Some(without) = self.reading.take() else {
             return;
         };
@@ -342,6 +404,23 @@ impl Live {
                 .retain(|offer| !laggards.contains_key(&offer.directory_id));
             self.shard.take(page.offers, page.last_row, page.read_to);
         }
+        if let Some(id) = page.gap
+            && !self.laggards.contains_key(&id)
+        {
+            self.split_off(id, now_ms);
+        }
+    }
+
+    /// How many directories that are split off are neither held nor being loaded.
+    fn awake(&self) -> usize {
+        let awake = |laggard: &&Laggard| !laggard.is_held && laggard.stream().is_some();
+        self.laggards.values().filter(awake).count()
+    }
+
+    /// How many unfinished events a directory that is split off reads ahead: the more of them there are,
+    /// the fewer.
+    pub(super) fn ahead(&self) -> usize {
+        (AHEAD_OF_ALL / self.awake().max(1)).clamp(AHEAD_MIN, AHEAD_MAX)
     }
 
     fn end_reading(&mut self, id: DirectoryId) -> Option<&mut Stream> {
@@ -355,12 +434,29 @@ impl Live {
     }
 
     fn next_of_laggards(&mut self, now_ms: i64, is_probe: bool) -> Option<Sending> {
-        for id in self.in_turn(self.last_sent) {
-            let laggard = self.laggards.get_mut(&id);
-            let stream = laggard.and_then(Laggard::stream_mut);
-            if let Some(sending) = stream.and_then(|stream| stream.next(now_ms, is_probe)) {
-                self.last_sent = Some(id);
-                return Some(sending);
+        let mut organizations: BTreeMap<OrganizationId, BTreeMap<DirectoryId, ()>> =
+            BTreeMap::new();
+        for (id, laggard) in &self.laggards {
+            let stream = laggard.stream().filter(|_| !laggard.is_held);
+            if let Some(organization) = stream.and_then(Stream::organization) {
+                organizations
+                    .entry(organization)
+                    .or_default()
+                    .insert(*id, ());
+            }
+        }
+        let is_there = |id: &OrganizationId, _: &mut DirectoryId| organizations.contains_key(id);
+        self.last_sent.retain(is_there);
+        for (organization, directories) in in_turn(&organizations, self.last_organization) {
+            let last = self.last_sent.get(organization).copied();
+            for (id, ()) in in_turn(directories, last) {
+                let laggard = self.laggards.get_mut(id);
+                let stream = laggard.and_then(Laggard::stream_mut);
+                if let Some(sending) = stream.and_then(|stream| stream.next(now_ms, is_probe)) {
+                    self.last_organization = Some(*organization);
+                    self.last_sent.insert(*organization, *id);
+                    return Some(sending);
+                }
             }
         }
         None
@@ -368,8 +464,9 @@ impl Live {
 
     fn reads(&mut self, newest: i64, is_probing: bool) -> Vec<Stretch> {
         let mut stretches = Vec::new();
+        self.newest = newest;
         if self.reading.is_none()
-            && let Some(after) = self.shard.wants(newest, is_probing)
+            && let Some(after) = self.shard.wants(newest, is_probing, AHEAD_MAX)
         {
             let without = Arc::new(self.laggards.keys().copied().collect());
             self.reading = Some(Arc::clone(&without));
@@ -378,19 +475,25 @@ impl Live {
                 after,
                 up_to: newest,
                 without,
+                rows: AHEAD_MAX,
             });
         }
         let laggards = self.laggards.values();
         let mut reads = laggards.filter(|laggard| !laggard.is_idle()).count();
         let up_to = self.shard.scan();
-        for id in self.in_turn(self.last_read) {
+        let ahead = self.ahead();
+        let order: Vec<DirectoryId> = in_turn(&self.laggards, self.last_read)
+            .filter(|(_, laggard)| !laggard.is_held && laggard.stream().is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in order {
             if reads >= READS_MAX {
                 break;
             }
             if let Some(laggard) = self.laggards.get_mut(&id)
                 && let LaggardState::Awake { stream, is_reading } = &mut laggard.state
                 && !*is_reading
-                && let Some(after) = stream.wants(up_to, is_probing)
+                && let Some(after) = stream.wants(up_to, is_probing, ahead)
             {
                 *is_reading = true;
                 reads += 1;
@@ -400,34 +503,34 @@ impl Live {
                     after,
                     up_to,
                     without: Arc::default(),
+                    rows: ahead,
                 });
             }
         }
         stretches
     }
+}
 
-    /// The directories that are split off and neither held nor being loaded, those after `last` first.
-    fn in_turn(&self, last: Option<DirectoryId>) -> Vec<DirectoryId> {
-        let after = last.map_or(Unbounded, Excluded);
-        let first = self.laggards.range((after, Unbounded));
-        let rest = last.map(|id| self.laggards.range(..=id));
-        first
-            .chain(rest.into_iter().flatten())
-            .filter(|(_, laggard)| !laggard.is_held && laggard.stream().is_some())
-            .map(|(id, _)| *id)
-            .collect()
-    }
+/// All entries, the one after `last` first.
+fn in_turn<K: Copy + Ord, V>(
+    map: &BTreeMap<K, V>,
+    last: Option<K>,
+) -> impl Iterator<Item = (&K, &V)> {
+    let after = last.map_or(Unbounded, Excluded);
+    let first = map.range((after, Unbounded));
+    let rest = last.map(|last| map.range(..=last));
+    first.chain(rest.into_iter().flatten())
 }
 
 impl Laggard {
-    fn stream(&self) -> Option<&Stream> {
+    pub(super) fn stream(&self) -> Option<&Stream> {
         match &self.state {
             LaggardState::Resting | LaggardState::Recovering => None,
             LaggardState::Awake { stream, .. } => Some(stream),
         }
     }
 
-    fn stream_mut(&mut self) -> Option<&mut Stream> {
+    pub(super) fn stream_mut(&mut self) -> Option<&mut Stream> {
         match &mut self.state {
             LaggardState::Resting | LaggardState::Recovering => None,
             LaggardState::Awake { stream, .. } => Some(stream),

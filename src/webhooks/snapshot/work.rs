@@ -12,7 +12,6 @@ use super::message::{Message, messages};
 use super::rows::{self, Claim};
 use super::{CANCELLED, DONE, FAILED};
 use crate::directories::directory::{self, State};
-use crate::ids::DirectoryId;
 use crate::secrets::WebhookSecret;
 use crate::storage::tables::{directories, snapshot_rows};
 use crate::webhooks::driver::Tools;
@@ -212,7 +211,11 @@ async fn send(
     attempt: u32,
 ) -> Result<(), String> {
     let sending = Sending {
-        offer: Arc::new(offer(claim.snapshot.directory_id, message)),
+        offer: Arc::new(Offer::outside_the_log(
+            message.event_id,
+            claim.snapshot.directory_id,
+            &message.payload,
+        )),
         attempt,
         is_late: false,
     };
@@ -236,20 +239,6 @@ async fn send(
         (None, Some(status)) => format!("HTTP {status}"),
         (None, None) => "no answer".to_owned(),
     })
-}
-
-/// The event as those of the log are sent; it has no place there.
-fn offer(directory_id: DirectoryId, message: &Message) -> Offer {
-    Offer {
-        position: 0,
-        event_id: message.event_id,
-        directory_id,
-        sequence: None,
-        keys: Vec::new(),
-        previous: 0,
-        after: String::new(),
-        payload: message.payload.as_str().into(),
-    }
 }
 
 fn headers_of(claim: &Claim, message: &Message) -> Vec<(String, String)> {

@@ -3,6 +3,7 @@
 use super::{
     Attempted, Batch, DeliveryRow, Exception, ExceptionRow, Item, SPAN_MAX, State, Stream,
 };
+use crate::webhooks::endpoint::Ordering;
 use crate::webhooks::lanes::Lanes;
 
 /// How long a cursor that only skipped foreign events may stay unwritten.
@@ -32,11 +33,11 @@ impl Stream {
                 }
                 continue;
             }
-            let row = exception_of(*position, item, &stuck, is_open_before, self.scan);
+            let row = self.exception_of(*position, item, &stuck, is_open_before);
             match row {
                 Some(row) => {
                     if !matches!(item.state, State::Parked(_)) {
-                        stuck.enter(*position, &item.offer.keys);
+                        stuck.enter(*position, &item.offer.keys_in(self.ordering));
                     }
                     if item.written.as_ref() != Some(&row) {
                         batch.exceptions.push(row);
@@ -71,12 +72,50 @@ impl Stream {
     }
 
     /// The last offered event before `position`: a row that was read. (Rows between the two that do not
-    /// pass the filter are read again after a takeover, which costs little.)
+    /// pass the filter are read again after a takeover, which costs little.) Between two that overtook
+    /// there are others that were not read.
     fn last_row_before(&self, position: i64) -> i64 {
         self.items
             .range(..position)
             .next_back()
-            .map_or(self.cursor, |(before, _)| *before)
+            .map_or(self.cursor, |(before, _)| (*before).min(self.scan))
+    }
+
+    /// The exception that an unfinished item is, if the cursor may pass it.
+    ///
+    /// `stuck` are the lanes of the exceptions before it; `has_open_before` says that an earlier event is
+    /// neither finished nor an exception, so that the cursor stays before it anyway. Where order is strict
+    /// the cursor of a directory that stops just stays, and what waits has no rows.
+    fn exception_of(
+        &self,
+        position: i64,
+        item: &Item,
+        stuck: &Lanes,
+        has_open_before: bool,
+    ) -> Option<ExceptionRow> {
+        let may_be_held = !has_open_before && self.ordering != Ordering::Strict;
+        let (state, next_at_ms) = match item.state {
+            State::Retrying(at) => (Exception::Retrying, Some(at)),
+            State::Parked(at) => (Exception::Parked, at),
+            State::Waiting if may_be_held && !item.is_free(stuck, self.ordering) => {
+                (Exception::Held, None)
+            }
+            State::InFlight if item.written.is_some() => return item.written.clone(),
+            State::InFlight if !has_open_before && self.scan >= position + SPAN_MAX => {
+                (Exception::InFlight, None)
+            }
+            State::Waiting | State::Ready | State::InFlight | State::Delivered => {
+                return item.written.clone();
+            }
+        };
+        Some(ExceptionRow {
+            position,
+            directory_id: item.offer.directory_id,
+            state,
+            attempts: item.attempts,
+            first_failed_ms: item.first_failed_ms,
+            next_at_ms,
+        })
     }
 
     /// The batch under way is durable.
@@ -99,6 +138,8 @@ impl Stream {
                     self.open.remove(&row.position);
                     self.arrived = self.arrived.saturating_sub(1);
                     self.parked = self.parked.saturating_sub(usize::from(item.is_late));
+                    self.done_ahead
+                        .extend((row.position > self.scan).then_some(row.position));
                 }
             }
         }
@@ -121,14 +162,21 @@ impl Stream {
 
     /// A parked event that is not tried again stays in its delivery row and its exception row only.
     fn forget_ended_parked(&mut self) {
-        let parked = &mut self.parked;
-        self.items.retain(|_, item| {
+        let (parked, scan) = (&mut self.parked, self.scan);
+        let (uncreated, done_ahead) = (&mut self.uncreated, &mut self.done_ahead);
+        self.items.retain(|position, item| {
             let is_over = item.state == State::Parked(None)
                 && item
                     .written
                     .as_ref()
                     .is_some_and(|row| row.next_at_ms.is_none() && row.state == Exception::Parked);
-            *parked = parked.saturating_sub(usize::from(is_over));
+            if is_over {
+                *parked = parked.saturating_sub(1);
+                done_ahead.extend((*position > scan).then_some(*position));
+                if let Some(created) = item.offer.creates() {
+                    uncreated.remove(created);
+                }
+            }
             !is_over
         });
     }
@@ -151,43 +199,4 @@ fn delivered(position: i64, item: &Item, now_ms: i64) -> DeliveryRow {
         }),
         at_ms: now_ms,
     }
-}
-
-/// The exception that an unfinished item is, if the cursor may pass it.
-///
-/// `stuck` are the lanes of the exceptions before it; `has_open_before` says that an earlier event is
-/// neither finished nor an exception, so that the cursor stays before it anyway.
-fn exception_of(
-    position: i64,
-    item: &Item,
-    stuck: &Lanes,
-    has_open_before: bool,
-    scan: i64,
-) -> Option<ExceptionRow> {
-    let (state, next_at_ms) = match item.state {
-        State::Retrying(at) => (Exception::Retrying, Some(at)),
-        State::Parked(at) => (Exception::Parked, at),
-        State::Waiting if !has_open_before && is_held(position, item, stuck) => {
-            (Exception::Held, None)
-        }
-        State::InFlight if item.written.is_some() => return item.written.clone(),
-        State::InFlight if !has_open_before && scan >= position + SPAN_MAX => {
-            (Exception::InFlight, None)
-        }
-        State::Waiting | State::Ready | State::InFlight | State::Delivered => {
-            return item.written.clone();
-        }
-    };
-    Some(ExceptionRow {
-        position,
-        directory_id: item.offer.directory_id,
-        state,
-        attempts: item.attempts,
-        first_failed_ms: item.first_failed_ms,
-        next_at_ms,
-    })
-}
-
-fn is_held(position: i64, item: &Item, stuck: &Lanes) -> bool {
-    !stuck.is_free(position, &item.offer.keys)
 }

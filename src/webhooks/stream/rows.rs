@@ -1,11 +1,16 @@
 //! What goes into a [`Stream`](super::Stream) and comes out of it: events, answers, and the rows that are
 //! written down.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{DirectoryId, EventId};
+use uuid::Uuid;
+
+use crate::events::Kind;
+use crate::ids::{DirectoryId, EventId, OrganizationId};
+use crate::webhooks::endpoint::Ordering;
 use crate::webhooks::lanes::{Key, Mode};
 
 /// An event as an endpoint is offered it.
@@ -15,11 +20,17 @@ pub struct Offer {
     pub position: i64,
     /// Its id.
     pub event_id: EventId,
+    /// Its organization.
+    pub organization_id: OrganizationId,
     /// Its directory.
     pub directory_id: DirectoryId,
     /// Its place in its directory, if it has one.
     pub sequence: Option<i64>,
-    /// The keys that it holds.
+    /// Its type, if this binary knows it.
+    pub kind: Option<Kind>,
+    /// Whether it says that a person was deleted or became inactive.
+    pub is_departure: bool,
+    /// The keys that it holds where order is causal.
     pub keys: Vec<(Key, Mode)>,
     /// The sequence of the event before it that passes the endpoint's filter, for the receiver.
     pub previous: i64,
@@ -27,6 +38,82 @@ pub struct Offer {
     pub after: String,
     /// The exact text on the wire.
     pub payload: Arc<str>,
+}
+
+impl Offer {
+    /// One that has no place in the log: it is sent by itself, and takes no turns among others.
+    pub fn outside_the_log(event_id: EventId, directory_id: DirectoryId, payload: &str) -> Self {
+        Self {
+            position: 0,
+            event_id,
+            organization_id: OrganizationId::from(Uuid::nil()),
+            directory_id,
+            sequence: None,
+            kind: None,
+            is_departure: false,
+            keys: Vec::new(),
+            previous: 0,
+            after: String::new(),
+            payload: payload.into(),
+        }
+    }
+
+    /// The keys that it holds in an order.
+    pub fn keys_in(&self, ordering: Ordering) -> Cow<'_, [(Key, Mode)]> {
+        match ordering {
+            Ordering::Causal => Cow::Borrowed(&self.keys),
+            Ordering::Strict => {
+                Cow::Owned(vec![(Key::Directory(self.directory_id), Mode::Exclusive)])
+            }
+            Ordering::None => Cow::Borrowed(&[]),
+        }
+    }
+
+    /// The person that it is about.
+    pub fn user(&self) -> Option<&Key> {
+        let mut keys = self.keys.iter().map(|(key, _)| key);
+        keys.find(|key| matches!(key, Key::User(_)))
+    }
+
+    /// The group that it is about.
+    pub fn group(&self) -> Option<&Key> {
+        let mut keys = self.keys.iter().map(|(key, _)| key);
+        keys.find(|key| matches!(key, Key::Group(_)))
+    }
+
+    /// Who or what begins with it.
+    pub fn creates(&self) -> Option<&Key> {
+        match self.kind {
+            Some(Kind::UserCreated) => self.user(),
+            Some(Kind::GroupCreated) => self.group(),
+            Some(
+                Kind::Activated
+                | Kind::Deleted
+                | Kind::UserUpdated
+                | Kind::UserDeleted
+                | Kind::GroupUpdated
+                | Kind::GroupDeleted
+                | Kind::UserAdded
+                | Kind::UserRemoved
+                | Kind::TokenCreated
+                | Kind::TokenRevoked,
+            )
+            | None => None,
+        }
+    }
+}
+
+/// A departure and what it depends on, as far as that was not read yet.
+#[derive(Debug)]
+pub struct Chain {
+    /// The position of the departure.
+    pub departure: i64,
+    /// Its directory.
+    pub directory_id: DirectoryId,
+    /// The position after which was looked.
+    pub after: i64,
+    /// What passes the endpoint's filter, in order; nothing if it is too much.
+    pub offers: Vec<Arc<Offer>>,
 }
 
 /// How one HTTP request ended.

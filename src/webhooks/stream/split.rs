@@ -8,14 +8,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Item, Place, State, Stream};
+use super::{AHEAD_MAX, Item, Place, State, Stream};
 use crate::ids::DirectoryId;
+use crate::webhooks::endpoint::Ordering;
 
 /// With more exceptions than this that are not parked a directory is split off; the logs that unit tests
 /// make are short.
 const EXCEPTIONS_OF_ONE_MAX: usize = if cfg!(test) { 4 } else { 256 };
+/// With more unfinished events than this in a stream that has no room to read on, it is split off.
+const OPEN_OF_ONE_MAX: usize = AHEAD_MAX / 8;
 /// It does not rejoin with more than this.
-const EXCEPTIONS_TO_REJOIN: usize = EXCEPTIONS_OF_ONE_MAX / 2;
+const OPEN_TO_REJOIN: usize = AHEAD_MAX / 4;
 
 impl Stream {
     /// Makes a stream of its own of everything about a directory.
@@ -25,7 +28,7 @@ impl Stream {
             cursor: self.cursor,
             ..Place::default()
         };
-        let mut apart = Self::new(place, now_ms);
+        let mut apart = Self::new(place, self.ordering, now_ms);
         apart.needs_row = true;
         apart.scan = self.scan;
         apart.exhausted = self.exhausted;
@@ -53,12 +56,19 @@ impl Stream {
 
     /// Takes a stream back that was split off and [is there](Self::is_back_at).
     pub fn absorb(&mut self, apart: Self) {
+        self.remember(&apart);
         for (position, item) in apart.items {
             self.insert(position, item);
         }
         self.attempts.extend(apart.attempts);
         self.failed_rows.extend(apart.failed_rows);
         self.orphans.extend(apart.orphans);
+    }
+
+    /// Keeps in mind what a stream that was split off has done ahead of this one.
+    pub fn remember(&mut self, apart: &Self) {
+        let ahead = self.scan.saturating_add(1)..;
+        self.done_ahead.extend(apart.done_ahead.range(ahead));
     }
 
     /// Whether a stream that was split off `shard` may rejoin it.
@@ -72,7 +82,15 @@ impl Stream {
         has_met
             && is_recorded
             && oldest > shard.cursor_handed_out
-            && self.carried().count() <= EXCEPTIONS_TO_REJOIN
+            && self.carried().count() <= self.exceptions_to_rejoin()
+            && self.open.len() <= OPEN_TO_REJOIN
+    }
+
+    fn exceptions_to_rejoin(&self) -> usize {
+        match self.ordering {
+            Ordering::Causal | Ordering::None => EXCEPTIONS_OF_ONE_MAX / 2,
+            Ordering::Strict => 0,
+        }
     }
 
     /// Whether it can be forgotten and loaded again without anything being lost or done twice.
@@ -90,12 +108,28 @@ impl Stream {
         if self.items.len().saturating_sub(self.open.len()) <= EXCEPTIONS_OF_ONE_MAX {
             return None;
         }
-        let mut counts: BTreeMap<DirectoryId, usize> = BTreeMap::new();
-        for item in self.carried() {
-            *counts.entry(item.offer.directory_id).or_default() += 1;
+        most(self.carried(), EXCEPTIONS_OF_ONE_MAX)
+    }
+
+    /// The directory that has most of what keeps others from being read up to `newest`.
+    pub fn hogging(&self, newest: i64) -> Option<DirectoryId> {
+        if !self.is_behind(newest, AHEAD_MAX) {
+            return None;
         }
-        let (directory_id, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-        (count > EXCEPTIONS_OF_ONE_MAX).then_some(directory_id)
+        let open = self.open.iter();
+        let unfinished = open.filter_map(|position| self.items.get(position));
+        most(unfinished, OPEN_OF_ONE_MAX)
+    }
+
+    /// A directory that stops because its order is strict and an event of it fails.
+    pub fn stopped(&self) -> Option<DirectoryId> {
+        if self.ordering != Ordering::Strict {
+            return None;
+        }
+        let mut due = self.due.iter();
+        let stopped = |item: &&Item| !item.is_late && item.first_failed_ms.is_some();
+        due.find_map(|(_, position)| self.items.get(position).filter(stopped))
+            .map(|item| item.offer.directory_id)
     }
 
     /// The exceptions that are not parked.
@@ -109,21 +143,35 @@ impl Stream {
         let item = self.items.remove(&position)?;
         if item.is_in_lanes {
             // What waits for it is of the same directory, and comes along.
-            self.lanes.leave(position, &item.offer.keys);
+            self.lanes
+                .leave(position, &item.offer.keys_in(self.ordering));
         }
         match item.state {
             State::Retrying(at) | State::Parked(Some(at)) => {
                 self.due.remove(&(at, position));
             }
             State::Ready => {
-                self.ready.remove(&position);
+                self.turns_of(item.haste).remove(&item.offer);
             }
             State::InFlight => self.in_flight -= 1,
             State::Delivered => self.arrived = self.arrived.saturating_sub(1),
             State::Waiting | State::Parked(None) => {}
         }
+        if let Some(created) = item.offer.creates() {
+            self.uncreated.remove(created);
+        }
         self.parked = self.parked.saturating_sub(usize::from(item.is_late));
         self.open.remove(&position);
         Some(item)
     }
+}
+
+/// The directory that has most of these items, if that is more than `max`.
+fn most<'a>(items: impl Iterator<Item = &'a Item>, max: usize) -> Option<DirectoryId> {
+    let mut counts: BTreeMap<DirectoryId, usize> = BTreeMap::new();
+    for item in items {
+        *counts.entry(item.offer.directory_id).or_default() += 1;
+    }
+    let (directory_id, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    (count > max).then_some(directory_id)
 }

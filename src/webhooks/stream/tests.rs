@@ -1,6 +1,6 @@
 use super::*;
 use crate::events::Kind;
-use crate::ids::{DirectoryId, EventId, ResourceId};
+use crate::ids::{DirectoryId, EventId, OrganizationId, ResourceId};
 use crate::webhooks::lanes::{Subject, keys_of};
 
 const MINUTE: i64 = 60_000;
@@ -13,8 +13,11 @@ fn offer_of(directory_id: DirectoryId, position: i64, user: ResourceId) -> Arc<O
     Arc::new(Offer {
         position,
         event_id: EventId::generate(),
+        organization_id: OrganizationId::from(directory_id.uuid()),
         directory_id,
         sequence: Some(position),
+        kind: Some(Kind::UserUpdated),
+        is_departure: false,
         keys: keys_of(&Subject {
             kind: Some(Kind::UserUpdated),
             directory_id,
@@ -30,7 +33,7 @@ fn offer_of(directory_id: DirectoryId, position: i64, user: ResourceId) -> Arc<O
 
 /// A stream that has read events of different people at these positions.
 fn reading(positions: impl IntoIterator<Item = i64>) -> Stream {
-    let mut stream = Stream::new(Place::default(), 0);
+    let mut stream = Stream::new(Place::default(), Ordering::Causal, 0);
     take(&mut stream, positions);
     stream
 }
@@ -80,7 +83,7 @@ fn the_cursor_stops_before_what_is_unfinished_and_passes_what_is_an_exception() 
 #[test]
 fn what_waits_behind_an_exception_is_held_and_the_cursor_goes_on() {
     let user = ResourceId::generate();
-    let mut stream = Stream::new(Place::default(), 0);
+    let mut stream = Stream::new(Place::default(), Ordering::Causal, 0);
     stream.take(vec![offer(1, user), offer(2, user)], Some(2), Some(2));
     assert_eq!(send(&mut stream, 0), Some(1));
     assert_eq!(send(&mut stream, 0), None);
@@ -136,7 +139,7 @@ fn after_a_takeover_attempts_that_did_not_count_still_do_not() {
         exceptions: vec![(row, offer(1, ResourceId::generate()))],
         ..Place::default()
     };
-    let mut stream = Stream::new(place, 0);
+    let mut stream = Stream::new(place, Ordering::Causal, 0);
     assert_eq!(send(&mut stream, 0), Some(1));
     stream.ended(1, answered(false), true, 0);
     let batch = stream.batch(0).unwrap();
@@ -149,9 +152,13 @@ fn a_probe_tries_what_has_not_failed_yet_and_reads_when_there_is_no_such_event()
     while let Some(position) = send(&mut stream, 0) {
         stream.ended(position, answered(false), false, 0);
     }
-    assert_eq!(stream.wants(20, true), Some(10));
+    assert_eq!(stream.wants(20, true, AHEAD_MAX), Some(10));
     take(&mut stream, [11, 12]);
-    assert_eq!(stream.wants(20, true), None, "11 has not been tried");
+    assert_eq!(
+        stream.wants(20, true, AHEAD_MAX),
+        None,
+        "11 has not been tried"
+    );
     let probed = stream.next(MINUTE, true).unwrap();
     assert_eq!(probed.offer.position, 11, "though ten others are due");
 }
@@ -195,10 +202,10 @@ fn a_slow_event_becomes_an_exception_before_the_span_is_exceeded() {
 
 #[test]
 fn what_a_stream_keeps_is_bounded_even_if_everything_is_refused_and_parked() {
-    let mut stream = Stream::new(Place::default(), 0);
+    let mut stream = Stream::new(Place::default(), Ordering::Causal, 0);
     let (mut read_to, mut now_ms) = (0, 0);
-    for _ in 0..16 {
-        while let Some(after) = stream.wants(i64::MAX, false) {
+    for _ in 0..32 {
+        while let Some(after) = stream.wants(i64::MAX, false, AHEAD_MAX) {
             take(&mut stream, after + 1..=after + 500);
             read_to = after + 500;
         }
@@ -222,7 +229,7 @@ fn what_a_stream_keeps_is_bounded_even_if_everything_is_refused_and_parked() {
 
 /// A stream with an event of its own directory at each of these positions.
 fn with(offers: &[Arc<Offer>]) -> Stream {
-    let mut stream = Stream::new(Place::default(), 0);
+    let mut stream = Stream::new(Place::default(), Ordering::Causal, 0);
     let last = offers.last().map(|offer| offer.position);
     stream.take(offers.to_vec(), last, last);
     stream
@@ -303,4 +310,127 @@ fn what_is_taken_back_is_sent_in_its_order() {
     stream.ended(2, answered(true), true, 0);
     assert_eq!(send(&mut stream, 0), Some(3));
     assert_eq!(stream.in_flight(), 3);
+}
+
+/// An event of a person who is imported, or leaves.
+fn about(offer: &Arc<Offer>, kind: Kind, is_departure: bool) -> Arc<Offer> {
+    Arc::new(Offer {
+        position: offer.position,
+        event_id: offer.event_id,
+        organization_id: offer.organization_id,
+        directory_id: offer.directory_id,
+        sequence: offer.sequence,
+        kind: Some(kind),
+        is_departure,
+        keys: offer.keys.clone(),
+        previous: 0,
+        after: String::new(),
+        payload: Arc::clone(&offer.payload),
+    })
+}
+
+#[test]
+fn one_event_of_a_directory_goes_soon_though_another_has_ten_thousand_waiting() {
+    let many = DirectoryId::generate();
+    let mut offers: Vec<_> = (1..=10_000)
+        .map(|position| offer_of(many, position, ResourceId::generate()))
+        .collect();
+    offers.push(offer(10_001, ResourceId::generate()));
+    let mut turns = Turns::default();
+    for offer in &offers {
+        turns.insert(offer);
+    }
+    let before = std::iter::from_fn(|| turns.take(i64::MAX)).position(|sent| sent == 10_001);
+    assert!(before.unwrap() <= 8);
+}
+
+#[test]
+fn an_organization_with_many_directories_gets_no_more_turns_than_one_with_one() {
+    let busy = OrganizationId::generate();
+    let mut turns = Turns::default();
+    for position in 1..=1_000 {
+        let one = offer(position, ResourceId::generate());
+        let of_busy = Offer {
+            organization_id: busy,
+            ..Arc::into_inner(one).unwrap()
+        };
+        turns.insert(&of_busy);
+    }
+    let single = DirectoryId::generate();
+    for position in 1_001..=1_100 {
+        turns.insert(&offer_of(single, position, ResourceId::generate()));
+    }
+    let first: Vec<i64> = std::iter::from_fn(|| turns.take(i64::MAX))
+        .take(100)
+        .collect();
+    let of_single = first.iter().filter(|position| **position > 1_000).count();
+    assert!((40..=60).contains(&of_single), "{of_single}");
+}
+
+#[test]
+fn a_departure_goes_after_what_it_depends_on_and_before_everything_else() {
+    let (directory, leaver) = (DirectoryId::generate(), ResourceId::generate());
+    let created = about(&offer_of(directory, 3, leaver), Kind::UserCreated, false);
+    let deleted = about(&offer_of(directory, 900, leaver), Kind::UserDeleted, true);
+    let mut stream = reading([1, 2]);
+    let chain = Chain {
+        departure: 900,
+        directory_id: directory,
+        after: 2,
+        offers: vec![Arc::clone(&created), deleted],
+    };
+    assert!(stream.may_overtake(900) && stream.overtake(chain));
+    assert_eq!(send(&mut stream, 0), Some(3));
+    stream.ended(3, answered(false), true, 0);
+    assert!(
+        send(&mut stream, 0).is_some_and(|sent| sent < 3),
+        "others take turns"
+    );
+    assert_eq!(send(&mut stream, 0), Some(3), "it is tried again at once");
+    stream.ended(3, answered(false), true, 0);
+    let rest: Vec<_> = std::iter::from_fn(|| send(&mut stream, 0)).collect();
+    assert!(rest.contains(&900), "what failed twice is parked: {rest:?}");
+    stream.ended(900, answered(false), true, 0);
+    let batch = stream.batch(0).unwrap();
+    let parked = batch
+        .exceptions
+        .iter()
+        .all(|row| row.state == Exception::Parked);
+    assert!(parked, "there is no hope without its first event");
+    assert_eq!(batch.cursor, None, "1 and 2 are on their way");
+    stream.recorded(0);
+    stream.take(vec![created], Some(4), None);
+    assert_eq!(send(&mut stream, 0), None, "it is not taken in twice");
+}
+
+#[test]
+fn where_order_is_strict_a_directory_stops_for_an_event_and_nothing_is_parked() {
+    let directory = DirectoryId::generate();
+    let mut stream = Stream::new(Place::default(), Ordering::Strict, 0);
+    let offers = (1..=9).map(|position| offer_of(directory, position, ResourceId::generate()));
+    stream.take(offers.collect(), Some(9), Some(9));
+    let mut now_ms = 0;
+    for _ in 0..20 {
+        assert_eq!(send(&mut stream, now_ms), Some(1));
+        assert_eq!(send(&mut stream, now_ms), None);
+        stream.ended(1, answered(false), true, now_ms);
+        let rows = stream
+            .batch(now_ms)
+            .map_or_else(Vec::new, |batch| batch.exceptions);
+        assert!(rows.iter().all(|row| row.state == Exception::Retrying));
+        stream.recorded(now_ms);
+        assert_eq!(stream.stopped(), Some(directory));
+        let due_ms = stream.next_due_ms().unwrap();
+        assert!(due_ms - now_ms <= 30 * MINUTE);
+        now_ms = due_ms;
+    }
+    send(&mut stream, now_ms);
+    stream.ended(1, answered(true), true, now_ms);
+    assert_eq!(send(&mut stream, now_ms), Some(2));
+    stream.reorder(Ordering::None);
+    assert_eq!(
+        send(&mut stream, now_ms),
+        Some(3),
+        "nothing is kept in order"
+    );
 }

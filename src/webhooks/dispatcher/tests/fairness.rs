@@ -58,21 +58,18 @@ fn node(endpoints: usize) -> (Dispatcher, Vec<StreamId>) {
 /// Events that have nothing to do with each other.
 fn page() -> Page {
     let offer = |position: i64| {
+        let event_id = EventId::from(Uuid::from_u128(u128::from(position.unsigned_abs())));
+        let directory_id = DirectoryId::from(Uuid::nil());
         Arc::new(Offer {
             position,
-            event_id: EventId::from(Uuid::from_u128(u128::from(position.unsigned_abs()))),
-            directory_id: DirectoryId::from(Uuid::nil()),
-            sequence: None,
-            keys: Vec::new(),
-            previous: 0,
-            after: String::new(),
-            payload: "{}".into(),
+            ..Offer::outside_the_log(event_id, directory_id, "{}")
         })
     };
     Page {
         offers: (1..=EVENTS).map(offer).collect(),
         last_row: Some(EVENTS),
         read_to: Some(EVENTS),
+        gap: None,
     }
 }
 
@@ -81,6 +78,8 @@ fn sent(actions: &[Action]) -> Vec<(StreamId, i64)> {
         Action::Send(id, sending) => Some((*id, sending.offer.position)),
         Action::Recover(..)
         | Action::Read(..)
+        | Action::ReadDepartures(..)
+        | Action::ReadChain(..)
         | Action::Record(..)
         | Action::State(..)
         | Action::Disable(..)

@@ -1,4 +1,4 @@
-//! A seeded world for dispatchers: a database, two nodes with their keepers, receivers, and faults.
+//! A seeded world for dispatchers: a database, three nodes with their keepers, receivers, and faults.
 //!
 //! Time is virtual and every delay drawn from one generator, so that a seed is a run. Rules are checked
 //! where they could be broken: when a request leaves, when it arrives, and when a record is written.
@@ -14,17 +14,21 @@ use crate::events::Kind::{
     self, Activated, Deleted, GroupCreated, GroupDeleted, GroupUpdated, UserCreated, UserDeleted,
     UserUpdated,
 };
-use crate::ids::{DirectoryId, EventId, ResourceId};
-use crate::webhooks::endpoint::{Options, Ordering};
+use crate::ids::{DirectoryId, EventId, OrganizationId, ResourceId};
+use crate::webhooks::endpoint::Options;
 use crate::webhooks::holds::Hold;
-use crate::webhooks::lanes::{Key, Lanes, Mode, Subject, keys_of};
+use crate::webhooks::lanes::{Key, Mode, Subject, keys_of};
 use crate::webhooks::standing::{Change, State, Written};
-use crate::webhooks::stream::{Batch, Exception, ExceptionRow, Offer};
+use crate::webhooks::stream::{AHEAD_MAX, Batch, Chain, Exception, ExceptionRow, Offer};
 
-const NODES: usize = 2;
+const NODES: usize = 3;
 const SHARDS_USED: i16 = 3;
 const DIRECTORIES: u64 = 4;
 const PAGE_ROWS: usize = 6;
+/// How many people an import brings.
+const IMPORTED: u64 = 80;
+/// What a stream may have unfinished at most: what is read ahead and overtakes, and a page and a chain more.
+const UNFINISHED_MAX: usize = 2 * AHEAD_MAX + PAGE_ROWS + 20;
 const FAULTS_UNTIL_MS: i64 = 12_000;
 const DRAINED_BY_MS: i64 = 3_600_000;
 const LEASE_MS: i64 = 6_000;
@@ -38,6 +42,8 @@ pub(super) enum Faults {
     Poison,
     /// Nothing fails; the deliveries of directories are held and released.
     Holds,
+    /// Nothing fails; receivers are slow, and a directory imports many people.
+    Import,
     /// Crashes, pauses, lost answers, late commits, refusals, outages, failing and late statements, holds.
     All,
 }
@@ -52,6 +58,8 @@ pub(super) enum Flaw {
     Split,
     /// A node forgets what is held when it looks again.
     Hold,
+    /// A departure overtakes without what it depends on.
+    Alone,
 }
 
 /// SplitMix64.
@@ -83,6 +91,8 @@ struct Row {
     offer: Arc<Offer>,
     shard: i16,
     kind: Kind,
+    user: Option<ResourceId>,
+    group: Option<ResourceId>,
     drawn_ms: i64,
     visible_ms: i64,
 }
@@ -133,6 +143,8 @@ enum Happening {
     Report(usize, u64, Input),
     Load(usize, u64, u64, StreamId, Source),
     Page(usize, u64, StreamId, Stretch),
+    Departures(usize, u64, i16, u64, i64, i64),
+    Chain(usize, u64, StreamId, Departure, i64),
     Look(usize, u64),
     /// A directory is held, or released.
     Hold(u64, bool),
@@ -160,6 +172,8 @@ pub(super) struct World {
     happenings: u64,
     tokens: u128,
     rows: Vec<Row>,
+    /// Each departure with what it depends on, and the latter with the ends of its groups.
+    chains: Vec<(i64, BTreeSet<i64>, BTreeSet<i64>)>,
     endpoints: Vec<EndpointId>,
     outages: Vec<(EndpointId, i64, i64)>,
     poison: Option<i64>,
@@ -177,6 +191,16 @@ pub(super) struct World {
 }
 
 type Checked = Result<(), String>;
+
+/// Four endpoints: the second takes less, the third is strict, the fourth takes anything in any order.
+const ORDERINGS: [Ordering; 4] = [
+    Ordering::Causal,
+    Ordering::Causal,
+    Ordering::Strict,
+    Ordering::None,
+];
+/// How long the receiver of the strict endpoint refuses what is poisonous.
+const POISON_OF_STRICT_MS: i64 = 1_000_000;
 
 /// A directory and its shard.
 fn directory(number: u64) -> (DirectoryId, i16) {
@@ -214,7 +238,8 @@ impl World {
             happenings: 0,
             tokens: 0,
             rows: Vec::new(),
-            endpoints: vec![endpoint(1), endpoint(2)],
+            chains: Vec::new(),
+            endpoints: (1..=4).map(endpoint).collect(),
             outages: Vec::new(),
             poison: None,
             database: Database::default(),
@@ -267,49 +292,119 @@ impl World {
         }
     }
 
-    /// A log of four directories, whose rows become visible late and out of order.
+    /// A log of four directories, whose rows become visible late and out of order. One of them may import
+    /// many people.
     fn write_log(&mut self) {
-        let mut position = 0;
-        let mut drawn_ms = 0;
-        for _ in 0..self.random.ms(30, 90) {
+        let (mut position, mut drawn_ms) = (0, 0);
+        let count = self.random.ms(25, 55);
+        let has_import = self.faults == Faults::Import || self.random.one_in(6);
+        let import_at = has_import.then(|| self.random.ms(0, count / 2));
+        for number in 0..count {
             position += self.random.ms(1, 4);
             drawn_ms += self.random.ms(0, 240);
-            let number = self.random.below(DIRECTORIES);
-            let kind = Kind::SEQUENCED[usize::try_from(self.random.below(10)).unwrap()];
-            let resource = |tag: u64, of: u64| {
-                ResourceId::from(Uuid::from_u128(u128::from(number * 1_000 + tag * 100 + of)))
+            let directory = self.random.below(DIRECTORIES);
+            let mut kind = Kind::SEQUENCED[usize::try_from(self.random.below(10)).unwrap()];
+            if self.faults == Faults::Import && [Activated, Deleted, GroupDeleted].contains(&kind) {
+                kind = UserDeleted;
+            }
+            let imported = import_at.is_some_and(|at| at < number) && self.random.one_in(2);
+            let user = if imported {
+                10 + self.random.below(IMPORTED)
+            } else {
+                self.random.below(3)
             };
-            let (user, group) = (self.random.below(3), self.random.below(2));
-            let (directory_id, shard) = directory(number);
-            let is_of = |kinds: &[Kind]| kinds.contains(&kind);
-            let has_user = !is_of(&[Activated, Deleted, GroupCreated, GroupUpdated, GroupDeleted]);
-            let has_group = !is_of(&[Activated, Deleted, UserCreated, UserUpdated, UserDeleted]);
-            let keys = keys_of(&Subject {
-                kind: Some(kind),
-                directory_id,
-                user_id: has_user.then(|| resource(1, user)),
-                group_id: has_group.then(|| resource(2, group)),
-                names: None,
-            });
-            let is_late = self.faults == Faults::All && self.random.one_in(3);
-            let late_ms = if is_late { self.random.ms(1, 1_500) } else { 0 };
-            let offer = Offer {
-                position,
-                event_id: EventId::from(Uuid::from_u128(u128::from(position.unsigned_abs()))),
-                directory_id,
-                sequence: None,
-                keys,
-                previous: 0,
-                after: String::new(),
-                payload: "{}".into(),
+            let group = self.random.below(2);
+            self.append(position, drawn_ms, directory, kind, user, group);
+            if import_at == Some(number) {
+                for user in 10..10 + IMPORTED {
+                    position += 1;
+                    self.append(position, drawn_ms, 0, UserCreated, user, group);
+                }
+            }
+        }
+        self.link_departures();
+    }
+
+    fn append(
+        &mut self,
+        position: i64,
+        drawn_ms: i64,
+        number: u64,
+        kind: Kind,
+        user: u64,
+        group: u64,
+    ) {
+        let resource = |tag: u64, of: u64| {
+            let id = u128::from(number * 10_000 + tag * 1_000 + of);
+            ResourceId::from(Uuid::from_u128(id))
+        };
+        let (directory_id, shard) = directory(number);
+        let is_of = |kinds: &[Kind]| kinds.contains(&kind);
+        let has_user = !is_of(&[Activated, Deleted, GroupCreated, GroupUpdated, GroupDeleted]);
+        let has_group = !is_of(&[Activated, Deleted, UserCreated, UserUpdated, UserDeleted]);
+        let user = has_user.then(|| resource(1, user));
+        let group = has_group.then(|| resource(2, group));
+        let keys = keys_of(&Subject {
+            kind: Some(kind),
+            directory_id,
+            user_id: user,
+            group_id: group,
+            names: None,
+        });
+        let is_late = self.faults == Faults::All && self.random.one_in(3);
+        let late_ms = if is_late { self.random.ms(1, 1_500) } else { 0 };
+        let is_departure = kind == UserDeleted || kind == UserUpdated && self.random.one_in(3);
+        let offer = Offer {
+            position,
+            event_id: EventId::from(Uuid::from_u128(u128::from(position.unsigned_abs()))),
+            organization_id: OrganizationId::from(Uuid::from_u128(u128::from(number % 3))),
+            directory_id,
+            sequence: None,
+            kind: Some(kind),
+            is_departure,
+            keys,
+            previous: 0,
+            after: String::new(),
+            payload: "{}".into(),
+        };
+        self.rows.push(Row {
+            offer: Arc::new(offer),
+            shard,
+            kind,
+            user,
+            group,
+            drawn_ms,
+            visible_ms: drawn_ms + late_ms,
+        });
+    }
+
+    /// What each departure depends on: the person's events, the first of their groups, the activation.
+    fn link_departures(&mut self) {
+        for (number, departure) in self.rows.iter().enumerate() {
+            if !departure.offer.is_departure {
+                continue;
+            }
+            let of_directory = |row: &&Row| row.offer.directory_id == departure.offer.directory_id;
+            let before: Vec<&Row> = self.rows[..number].iter().filter(of_directory).collect();
+            let own = before.iter().filter(|row| row.user == departure.user);
+            let groups: BTreeSet<ResourceId> = own.filter_map(|row| row.group).collect();
+            let is_of_group = |row: &Row, kind: Kind| {
+                row.kind == kind && row.group.is_some_and(|group| groups.contains(&group))
             };
-            self.rows.push(Row {
-                offer: Arc::new(offer),
-                shard,
-                kind,
-                drawn_ms,
-                visible_ms: drawn_ms + late_ms,
-            });
+            let is_linked = |row: &Row| {
+                row.user == departure.user
+                    || row.kind == Activated
+                    || is_of_group(row, GroupCreated)
+            };
+            let position = |row: &&&Row| row.offer.position;
+            let linked = before.iter().filter(|row| is_linked(row));
+            let linked: BTreeSet<i64> = linked.map(|row| position(&row)).collect();
+            let ends = before
+                .iter()
+                .filter(|row| is_of_group(row, GroupDeleted) || row.kind == Deleted);
+            let mut tried = linked.clone();
+            tried.extend(ends.map(|row| position(&row)));
+            self.chains.push((departure.offer.position, linked, tried));
         }
     }
 
@@ -329,7 +424,12 @@ impl World {
     }
 
     fn passes(&self, endpoint: EndpointId, row: &Row) -> bool {
-        endpoint == self.endpoints[0] || row.kind != UserUpdated
+        endpoint != self.endpoints[1] || row.kind != UserUpdated
+    }
+
+    fn ordering(&self, endpoint: EndpointId) -> Ordering {
+        let index = self.endpoints.iter().position(|id| *id == endpoint);
+        ORDERINGS[index.unwrap()]
     }
 
     fn row(&self, position: i64) -> &Row {
@@ -370,17 +470,18 @@ impl World {
                 Ok(())
             }
             Happening::Endpoints(node, life, count) if self.is_alive(node, life) => {
-                let settings = Settings {
+                let settings = |ordering: Ordering| Settings {
                     options: Options {
-                        ordering: Ordering::Causal,
-                        max_in_flight: 4,
+                        ordering,
+                        max_in_flight: 4 * NODES,
                         rate_per_second: None,
                         timeout: Duration::from_secs(20),
                     },
                     filter_number: 1,
                 };
-                let chosen = self.endpoints.iter().take(count);
-                let endpoints = chosen.map(|id| (*id, settings.clone())).collect();
+                let chosen = self.endpoints.iter().zip(ORDERINGS).take(count);
+                let endpoints = chosen.map(|(id, ordering)| (*id, settings(ordering)));
+                let endpoints = endpoints.collect();
                 self.step(node, Input::Endpoints(endpoints, NODES))
             }
             Happening::Report(node, life, input) if self.is_alive(node, life) => {
@@ -411,6 +512,18 @@ impl World {
                     Input::Page(id, stretch.source, self.page(id, &stretch))
                 };
                 self.report(node, life, input);
+                Ok(())
+            }
+            Happening::Departures(node, life, shard, visit, after, up_to)
+                if self.is_alive(node, life) =>
+            {
+                let input = self.departures(shard, visit, after, up_to);
+                self.report(node, life, input);
+                Ok(())
+            }
+            Happening::Chain(node, life, id, departure, after) if self.is_alive(node, life) => {
+                let chain = (!self.fault(20)).then(|| self.chain(id, &departure, after));
+                self.report(node, life, Input::Chain(id, chain));
                 Ok(())
             }
             Happening::Look(node, life) if self.is_alive(node, life) => self.look(node, life),
@@ -458,6 +571,8 @@ impl World {
             | Happening::Report(..)
             | Happening::Load(..)
             | Happening::Page(..)
+            | Happening::Departures(..)
+            | Happening::Chain(..)
             | Happening::Look(..)
             | Happening::GiveBack(..)
             | Happening::Endpoints(..) => Ok(()),
@@ -673,8 +788,11 @@ impl World {
         Arc::new(Offer {
             position,
             event_id: offer.event_id,
+            organization_id: offer.organization_id,
             directory_id: offer.directory_id,
             sequence: None,
+            kind: offer.kind,
+            is_departure: offer.is_departure,
             keys: Vec::new(),
             previous: 0,
             after: String::new(),
@@ -682,7 +800,46 @@ impl World {
         })
     }
 
-    fn page(&self, id: StreamId, stretch: &Stretch) -> Page {
+    fn departures(&self, shard: i16, visit: u64, after: i64, up_to: i64) -> Input {
+        let is_meant = |row: &&Row| {
+            let position = row.offer.position;
+            row.shard == shard && row.offer.is_departure && after < position && position <= up_to
+        };
+        let found = self.rows.iter().filter(is_meant).map(|row| Departure {
+            position: row.offer.position,
+            directory_id: row.offer.directory_id,
+            user_id: row.user,
+        });
+        Input::Departures(shard, visit, found.collect(), after, up_to)
+    }
+
+    /// What a departure depends on, as it is read for an endpoint.
+    fn chain(&self, id: StreamId, departure: &Departure, after: i64) -> Chain {
+        let chain = self
+            .chains
+            .iter()
+            .find(|chain| chain.0 == departure.position);
+        let mut positions = chain.unwrap().1.clone();
+        if self.flaw == Some(Flaw::Alone) {
+            positions.clear();
+        }
+        positions.insert(departure.position);
+        let left = positions.into_iter().filter(|position| {
+            let state = self.database.deliveries.get(&(id.endpoint, *position));
+            *position > after
+                && self.passes(id.endpoint, self.row(*position))
+                && state.is_none_or(|state| *state == "retrying")
+        });
+        Chain {
+            departure: departure.position,
+            directory_id: departure.directory_id,
+            after,
+            offers: left.map(|position| self.offer(position)).collect(),
+        }
+    }
+
+    fn page(&mut self, id: StreamId, stretch: &Stretch) -> Page {
+        let may_gap = stretch.source == Source::Shard && self.fault(30);
         let is_of_source = |row: &&Row| match stretch.source {
             Source::Shard => row.shard == id.shard,
             Source::Directory(of) => row.offer.directory_id == of,
@@ -696,16 +853,24 @@ impl World {
                 Source::Directory(_) => !has_ended,
             }
         };
-        let rows: Vec<&Row> = self
+        let mut rows: Vec<&Row> = self
             .rows
             .iter()
             .filter(|row| is_of_source(row) && row.visible_ms <= self.now_ms)
             .filter(|row| row.offer.position > stretch.after && row.offer.position <= stretch.up_to)
-            .take(PAGE_ROWS)
+            .take(PAGE_ROWS.min(stretch.rows))
             .collect();
+        let is_last = rows.len() < PAGE_ROWS.min(stretch.rows);
+        let is_wanted = |row: &&&Row| !stretch.without.contains(&row.offer.directory_id);
+        let gap = rows.iter().filter(|_| may_gap).find(is_wanted);
+        let gap = gap.map(|row| (row.offer.position, row.offer.directory_id));
+        if let Some((position, _)) = gap {
+            rows.retain(|row| row.offer.position < position);
+        }
         Page {
             last_row: rows.last().map(|row| row.offer.position),
-            read_to: (rows.len() < PAGE_ROWS).then_some(stretch.up_to),
+            read_to: (is_last && gap.is_none()).then_some(stretch.up_to),
+            gap: gap.map(|(_, id)| id),
             offers: rows
                 .into_iter()
                 .filter(|row| self.passes(id.endpoint, row))
@@ -724,6 +889,15 @@ impl World {
         for action in self.nodes[node].dispatcher.step(now, input) {
             self.act(node, action)?;
         }
+        let (unfinished, streams) = self.nodes[node].dispatcher.unfinished();
+        let directories = usize::try_from(DIRECTORIES).unwrap();
+        let shards = usize::try_from(SHARDS_USED).unwrap();
+        let streams_max = self.endpoints.len() * (shards + directories);
+        if unfinished > UNFINISHED_MAX || streams > streams_max {
+            return Err(format!(
+                "{unfinished} events kept of a stream, {streams} streams"
+            ));
+        }
         Ok(())
     }
 
@@ -741,7 +915,18 @@ impl World {
             Action::Read(id, stretch) => {
                 self.schedule(delay_ms, Happening::Page(node, life, id, stretch));
             }
+            Action::ReadDepartures(shard, visit, after, up_to) => {
+                let read = Happening::Departures(node, life, shard, visit, after, up_to);
+                self.schedule(delay_ms, read);
+            }
+            Action::ReadChain(id, departure, after) => {
+                let read = Happening::Chain(node, life, id, departure, after);
+                self.schedule(delay_ms, read);
+            }
             Action::Send(id, sending) => {
+                if self.faults == Faults::Import {
+                    delay_ms += 200;
+                }
                 let (position, now_ms) = (sending.offer.position, self.now_ms);
                 let held = self.nodes[node].held.get(&id.shard);
                 let lease = self.database.leases[&id.shard];
@@ -814,7 +999,10 @@ impl World {
         let is_out = self.outages.iter().any(|(endpoint, from, until)| {
             *endpoint == id.endpoint && (*from..*until).contains(&now_ms)
         });
-        let is_accepted = !is_out && self.poison != Some(at) && !self.fault(6);
+        let is_cured =
+            self.ordering(id.endpoint) == Ordering::Strict && now_ms > POISON_OF_STRICT_MS;
+        let is_poison = self.poison == Some(at) && !is_cured;
+        let is_accepted = !is_out && !is_poison && !self.fault(6);
         if !self.seen[&(id.endpoint, at)].has_arrived {
             self.check_order(id.endpoint, at)?;
         }
@@ -837,30 +1025,72 @@ impl World {
         Ok(())
     }
 
-    /// Everything earlier that the event at `position` depends on has arrived or may have been parked.
+    /// Everything earlier that the event at `position` depends on has arrived or may have been parked, unless
+    /// it may overtake it.
     fn check_order(&self, endpoint: EndpointId, position: i64) -> Checked {
-        let keys: &[(Key, Mode)] = &self.row(position).offer.keys;
-        for earlier in self
-            .rows
-            .iter()
-            .take_while(|row| row.offer.position < position)
-        {
-            let mut lanes = Lanes::default();
-            lanes.enter(earlier.offer.position, &earlier.offer.keys);
-            if !self.passes(endpoint, earlier) || lanes.is_free(position, keys) {
-                continue;
-            }
-            let seen = self.seen.get(&(endpoint, earlier.offer.position));
-            let has_ended = seen.is_some_and(|seen| {
-                seen.is_accepted
-                    || seen.sent >= LANES_ATTEMPTS
-                    || (seen.sent > 0 && self.now_ms - seen.first_sent_ms >= LANES_MS)
-            });
-            if !has_ended {
+        let ordering = self.ordering(endpoint);
+        let offer = &self.row(position).offer;
+        let before = self.rows.iter().filter(|row| {
+            row.offer.directory_id == offer.directory_id && row.offer.position < position
+        });
+        for earlier in before.filter(|row| self.passes(endpoint, row)) {
+            let depends = match ordering {
+                Ordering::Causal => {
+                    is_in_conflict(&earlier.offer.keys, &offer.keys)
+                        && !self.may_overtake(position, earlier.offer.position)
+                }
+                Ordering::Strict => true,
+                Ordering::None => false,
+            };
+            if depends && !self.has_ended(endpoint, ordering, earlier) {
                 return Err(format!("{position} overtook {}", earlier.offer.position));
             }
         }
         Ok(())
+    }
+
+    /// Whether an event is a departure, or taken along by one, that does not depend on an earlier event.
+    fn may_overtake(&self, position: i64, earlier: i64) -> bool {
+        self.chains.iter().any(|(departure, linked, _)| {
+            let is_taken = *departure == position || linked.contains(&position);
+            is_taken && !linked.contains(&earlier)
+        })
+    }
+
+    fn has_ended(&self, endpoint: EndpointId, ordering: Ordering, row: &Row) -> bool {
+        let position = row.offer.position;
+        let Some(seen) = self.seen.get(&(endpoint, position)) else {
+            return false;
+        };
+        let is_uncreated = || {
+            let before = self
+                .rows
+                .iter()
+                .take_while(|one| one.offer.position < position);
+            let mut created = before.filter(|one| {
+                one.kind == UserCreated && one.user == row.user
+                    || one.kind == GroupCreated && one.group == row.group
+            });
+            created.any(|one| self.may_be_parked(endpoint, one.offer.position))
+        };
+        seen.is_accepted
+            || ordering != Ordering::Strict
+                && (self.may_be_parked(endpoint, position) || seen.sent > 0 && is_uncreated())
+    }
+
+    /// Whether an event has failed so often that it may be parked.
+    fn may_be_parked(&self, endpoint: EndpointId, position: i64) -> bool {
+        let Some(seen) = self.seen.get(&(endpoint, position)) else {
+            return false;
+        };
+        let is_taken_along = || {
+            self.chains
+                .iter()
+                .any(|(_, _, tried)| tried.contains(&position))
+        };
+        seen.sent >= LANES_ATTEMPTS
+            || seen.sent > 0 && self.now_ms - seen.first_sent_ms >= LANES_MS
+            || seen.sent > 1 && is_taken_along()
     }
 
     /// What one fenced statement does.
@@ -890,6 +1120,9 @@ impl World {
 
     fn apply(&mut self, endpoint: EndpointId, shard: i16, batch: &Batch) -> Checked {
         for row in &batch.deliveries {
+            if row.state == "parked" && self.ordering(endpoint) == Ordering::Strict {
+                return Err(format!("{} is parked in a strict order", row.position));
+            }
             let seen = self.seen.get(&(endpoint, row.position));
             if row.state == "delivered" && !seen.is_some_and(|seen| seen.is_accepted) {
                 return Err(format!(
@@ -897,9 +1130,13 @@ impl World {
                     row.position
                 ));
             }
-            self.database
-                .deliveries
-                .insert((endpoint, row.position), row.state);
+            let deliveries = &mut self.database.deliveries;
+            let state = deliveries
+                .entry((endpoint, row.position))
+                .or_insert(row.state);
+            if row.state != "retrying" {
+                *state = row.state;
+            }
         }
         for row in &batch.exceptions {
             self.database
@@ -957,16 +1194,23 @@ impl World {
     }
 
     fn is_drained(&self) -> bool {
-        self.unfinished().next().is_none()
+        let is_quiet = |node: &Node| !node.is_down && node.dispatcher.is_settled();
+        self.nodes.iter().all(is_quiet)
+            && self.unfinished().next().is_none()
             && (self.may_stray || self.database.lagging.is_empty())
-            && self
-                .nodes
-                .iter()
-                .all(|node| !node.is_down && node.dispatcher.is_settled())
     }
 
     fn missing(&self) -> String {
-        let missing: Vec<i64> = self.unfinished().map(|(_, position)| position).collect();
+        let missing: Vec<_> = self
+            .unfinished()
+            .map(|key| {
+                (
+                    key.0.uuid().as_u128(),
+                    self.database.exceptions.get(&key),
+                    key.1,
+                )
+            })
+            .collect();
         format!("{missing:?}")
     }
 
@@ -991,9 +1235,31 @@ impl World {
         Ok(())
     }
 
+    /// How long an event of some kind waited at most until it was sent to the first endpoint.
+    pub(super) fn longest_ms(&self, is_meant: impl Fn(&Offer) -> bool) -> i64 {
+        let rows = self.rows.iter().filter(|row| is_meant(&row.offer));
+        let waited = rows.map(|row| {
+            let seen = &self.seen[&(self.endpoints[0], row.offer.position)];
+            seen.first_sent_ms - row.visible_ms
+        });
+        waited.max().unwrap_or(0)
+    }
+
+    /// The directory that imports.
+    pub(super) fn importing() -> DirectoryId {
+        directory(0).0
+    }
+
     /// How many deliveries are parked.
     pub(super) fn parked(&self) -> usize {
         let states = self.database.deliveries.values();
         states.filter(|state| **state == "parked").count()
     }
+}
+
+fn is_in_conflict(one: &[(Key, Mode)], other: &[(Key, Mode)]) -> bool {
+    one.iter().any(|(key, mode)| {
+        let mut same = other.iter().filter(|(held, _)| held == key);
+        same.any(|(_, held)| [*mode, *held] != [Mode::Shared; 2])
+    })
 }
