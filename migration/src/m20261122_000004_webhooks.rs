@@ -106,8 +106,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// `filters` is what the endpoint takes, a JSON list of every filter that it has had with the positions
-/// from which each was in force; `filter_number` is how long the list is. A second secret is either the
+/// `filters` is what the endpoint takes, a JSON list of the filters that events in the log are judged by, with
+/// the positions from which each was in force; `filter_number` counts the changes, from 1. A second secret is either the
 /// next one, until it is promoted, or the previous one, until it expires.
 fn endpoints() -> TableCreateStatement {
     table_with_times("endpoints")

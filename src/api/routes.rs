@@ -8,16 +8,16 @@ use serde::Deserialize;
 
 use super::caller::Caller;
 use super::directory_states::VERBS;
-use super::endpoints::Events;
 use super::requests::ListRequests;
 use super::tokens::{CreateToken, RotateToken};
 use super::{
-    Problem, api_keys, audit, checks, directories, directory_states, endpoints, erasure,
-    explanations, health, idempotency, organizations, read, requests, tokens,
+    Problem, api_keys, audit, checks, directories, directory_states, erasure, explanations, health,
+    idempotency, organizations, read, requests, tokens,
 };
 use crate::web::front::Refused;
 
 mod by_hand;
+mod endpoints;
 mod state;
 
 type Answer = Result<HttpResponse, Problem>;
@@ -33,8 +33,7 @@ pub fn configure(config: &mut ServiceConfig) {
                 .route(delete().to(delete_organization)),
         )
         .service(endpoint("/directories/{id}").route(delete().to(delete_contract_directory)))
-        .service(endpoint("/webhook_endpoints").route(post().to(create_contract_endpoint)))
-        .service(endpoint("/webhook_endpoints/{id}").route(delete().to(delete_endpoint)))
+        .configure(endpoints::configure_contract)
         .service(
             scope("/admin/v1")
                 .service(endpoint("/api_keys").route(post().to(create_api_key)))
@@ -83,12 +82,7 @@ pub fn configure(config: &mut ServiceConfig) {
                 )
                 .configure(by_hand::configure)
                 .configure(state::configure)
-                .service(endpoint("/webhook_endpoints").route(post().to(create_endpoint)))
-                .service(
-                    endpoint("/webhook_endpoints/{id}")
-                        .route(get().to(show_endpoint))
-                        .route(delete().to(delete_endpoint)),
-                )
+                .configure(endpoints::configure)
                 .default_service(to(not_found)),
         );
 }
@@ -308,37 +302,4 @@ async fn list_requests(caller: Caller, id: Path<String>, request: HttpRequest) -
 async fn show_request(caller: Caller, path: Path<(String, String)>) -> Answer {
     let view = requests::show(&caller, &path.0, &path.1).await?;
     Ok(HttpResponse::Ok().json(view))
-}
-
-async fn create_contract_endpoint(
-    caller: Caller,
-    request: HttpRequest,
-    payload: Payload,
-) -> Answer {
-    create_endpoint_with(caller, request, payload, Events::Required).await
-}
-
-async fn create_endpoint(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {
-    create_endpoint_with(caller, request, payload, Events::Optional).await
-}
-
-async fn create_endpoint_with(
-    caller: Caller,
-    request: HttpRequest,
-    payload: Payload,
-    events: Events,
-) -> Answer {
-    let body = read::body(&caller.context, &request, payload).await?;
-    let view = endpoints::create(&caller, body, events).await?;
-    Ok(HttpResponse::Created().json(view))
-}
-
-async fn show_endpoint(caller: Caller, id: Path<String>) -> Answer {
-    let view = endpoints::show(&caller, &id).await?;
-    Ok(HttpResponse::Ok().json(view))
-}
-
-async fn delete_endpoint(caller: Caller, id: Path<String>) -> Answer {
-    endpoints::delete(&caller, &id).await?;
-    Ok(HttpResponse::NoContent().finish())
 }

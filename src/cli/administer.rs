@@ -9,11 +9,10 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::arguments::Where;
-use super::{print_line, snapshots};
-use crate::api::endpoints::Events;
+use super::{endpoints, print_line, snapshots};
 use crate::api::requests::ListRequests;
 use crate::api::{
-    self, Caller, Problem, api_keys, audit, directories, directory_states, endpoints, explanations,
+    self, Caller, Problem, api_keys, audit, directories, directory_states, explanations,
     management, organizations, requests, tokens,
 };
 use crate::app;
@@ -240,8 +239,8 @@ async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
         (Method::Post, ["admin", "v1", "directories", id, verb]) => {
             directory_states::turn(caller, id, verb).await
         }
-        (Method::Post, ["admin", "v1", "webhook_endpoints"]) => {
-            endpoints::create(caller, read(body)?, Events::Optional).await
+        (method, ["admin", "v1", "webhook_endpoints", rest @ ..]) => {
+            endpoints::operate(caller, method, rest, query, body).await
         }
         _ => Err(Problem::not_found("Operation", &request.path)),
     }

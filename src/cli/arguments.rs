@@ -9,6 +9,7 @@ use url::form_urlencoded;
 
 use super::administer::Request;
 use super::audit::AuditVerb;
+use super::endpoints::EndpointVerb;
 use super::snapshots::{GuardSettings, SnapshotVerb};
 use super::why::WhyArguments;
 use crate::simulate::Dialect;
@@ -664,32 +665,5 @@ impl TokenVerb {
                 place,
             } => Request::delete(&format!("{}/{id}", tokens(&directory)), place),
         }
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum EndpointVerb {
-    /// Make a webhook endpoint
-    Create {
-        /// Where the webhooks go (https, except towards networks in `webhooks.allow_networks`)
-        #[arg(long = "endpoint-url", value_name = "URL")]
-        endpoint_url: String,
-        /// An event type to send; may be given several times; without it, all but dsync.token.*
-        #[arg(long, value_name = "TYPE")]
-        event: Vec<String>,
-        #[command(flatten)]
-        place: Where,
-    },
-}
-
-impl EndpointVerb {
-    pub(super) fn into_request(self) -> Request {
-        let Self::Create {
-            endpoint_url,
-            event,
-            place,
-        } = self;
-        let body = json!({"endpoint_url": endpoint_url, "events": event});
-        Request::new("/admin/v1/webhook_endpoints", body, place)
     }
 }

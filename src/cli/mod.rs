@@ -7,6 +7,7 @@
 mod administer;
 mod arguments;
 mod audit;
+mod endpoints;
 mod serve;
 mod snapshots;
 mod why;

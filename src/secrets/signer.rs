@@ -4,9 +4,11 @@ use std::fmt;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
-use super::MasterKey;
+use zeroize::Zeroizing;
 
-/// Signs with a key that comes from the master key.
+use super::{MasterKey, fill_random};
+
+/// Signs with a key that comes from the master key, or with one of its own.
 pub struct Signer(Ed25519KeyPair);
 
 impl Signer {
@@ -17,6 +19,18 @@ impl Signer {
             unreachable!("any 32 bytes are an Ed25519 seed");
         };
         Self(pair)
+    }
+
+    /// What a new key is made from; it is the whole secret.
+    pub fn new_seed() -> Zeroizing<[u8; 32]> {
+        let mut seed = Zeroizing::new([0_u8; 32]);
+        fill_random(seed.as_mut_slice());
+        seed
+    }
+
+    /// The signer made from a seed; `None` if it is none.
+    pub fn from_seed(seed: &[u8]) -> Option<Self> {
+        Ed25519KeyPair::from_seed_unchecked(seed).ok().map(Self)
     }
 
     /// What others need to check its signatures.

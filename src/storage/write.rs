@@ -38,6 +38,8 @@ use crate::ids::{DirectoryId, EventId, OrganizationId, ResourceId, ScimTokenId};
 const GROUP_MAX: usize = 64;
 /// How many event rows one INSERT holds at most; PostgreSQL takes 65,535 parameters.
 const EVENT_ROWS_MAX: usize = 1_000;
+/// Every shard, as a bit mask.
+const ALL_SHARDS: u32 = 0xFFFF;
 
 /// What a write is about, and so with which other writes it is serialized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -170,6 +172,18 @@ impl WriteTx {
     /// Buffers an event; it is given its place in the log just before COMMIT.
     pub fn buffer(&self, event: EventDraft) {
         lock(&self.shared.events).push(event);
+    }
+
+    /// Keeps everybody from reading the log past the position that it returns, until the transaction ends;
+    /// nothing past it has been read.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn bar_log(&self) -> Result<i64, DbErr> {
+        let connection = &self.shared.connection;
+        horizon::mark(connection, self.dialect(), ALL_SHARDS).await?;
+        let horizon = limited(horizon::read(connection, self.dialect())).await?;
+        Ok(horizon.last_drawn)
     }
 
     /// Notes that users or groups of the locked directory were added or removed.

@@ -7,8 +7,8 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use super::dispatcher::Departure;
 use super::links::{self, View};
-use super::place;
 use super::stream::Chain;
+use super::{endpoint, place};
 use crate::events::log;
 use crate::ids::ResourceId;
 use crate::storage::Store;
@@ -59,7 +59,8 @@ pub(super) async fn departures(
 }
 
 /// Reads what a departure depends on after position `after`, itself included: the person's events, that
-/// the groups of these were created, and that the directory was activated.
+/// the groups of these were created, and that the directory was activated. `None` if the endpoint's filter
+/// has changed meanwhile.
 ///
 /// # Errors
 /// The database fails.
@@ -69,7 +70,7 @@ pub(super) async fn chain(
     shard: i16,
     departure: &Departure,
     after: i64,
-) -> Result<Chain, DbErr> {
+) -> Result<Option<Chain>, DbErr> {
     let mut chain = Chain {
         departure: departure.position,
         directory_id: departure.directory_id,
@@ -84,7 +85,7 @@ pub(super) async fn chain(
             endpoint.id = %view.endpoint_id,
             "a departure depends on too much to overtake what waits"
         );
-        return Ok(chain);
+        return Ok(Some(chain));
     }
     let positions: Vec<i64> = rows.keys().copied().collect();
     let mut ended = BTreeSet::new();
@@ -95,7 +96,8 @@ pub(super) async fn chain(
     let left = rows.filter(|row| !ended.contains(&row.position)).collect();
     let offers = links::offers(store, view, shard, left).await?;
     chain.offers = offers.into_iter().map(Arc::new).collect();
-    Ok(chain)
+    let is_under_filter = endpoint::is_under_filter(store.dispatch_reader(), view).await?;
+    Ok(is_under_filter.then_some(chain))
 }
 
 async fn rows(

@@ -4,6 +4,7 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use super::endpoint;
 use super::stream::Exception;
+use super::view::Reign;
 use crate::ids::EndpointId;
 use crate::storage::Store;
 use crate::storage::tables::{directories, endpoints};
@@ -28,23 +29,29 @@ pub async fn of(
 ) -> Result<Backlog, DbErr> {
     let view = endpoint::view(store.reader(), row).await?;
     let mut backlog = exceptions_of(store, row.id, directory).await?;
-    for kind in &view.kinds {
-        backlog.undelivered += past_cursor(store, row.id, directory, kind).await?;
+    for reign in view.reigns_in(directory.shard) {
+        let segment = reign.segment;
+        if segment.reaches(directory.organization_id, directory.id) {
+            for kind in &segment.kinds {
+                backlog.undelivered += past_cursor(store, row.id, directory, kind, reign).await?;
+            }
+        }
     }
     Ok(backlog)
 }
 
-/// The events of one type past the cursor that have not been delivered ahead of it.
+/// The events of one type past the cursor, where a filter is in force, that have not been delivered ahead.
 async fn past_cursor(
     store: &Store,
     id: EndpointId,
     directory: &directories::Model,
     kind: &str,
+    reign: Reign<'_>,
 ) -> Result<i64, DbErr> {
     let statement = store.dialect().statement(
         "SELECT count(*) AS waiting FROM events e WHERE e.directory_id = $2 AND e.kind = $3 \
          AND e.position > (SELECT c.position FROM endpoint_cursors c WHERE c.endpoint_id = $1 \
-         AND c.shard = $4) \
+         AND c.shard = $4) AND e.position > $5 AND e.position <= $6 \
          AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.endpoint_id = $1 \
          AND d.position = e.position) \
          AND NOT EXISTS (SELECT 1 FROM exceptions x WHERE x.endpoint_id = $1 \
@@ -54,6 +61,8 @@ async fn past_cursor(
             directory.id.into(),
             kind.into(),
             directory.shard.into(),
+            reign.after.into(),
+            reign.up_to.into(),
         ],
     );
     let row = store.reader().query_one_raw(statement).await?;

@@ -55,6 +55,8 @@ struct Shard {
     slots: BTreeMap<EndpointId, Slot>,
     touched: BTreeSet<EndpointId>,
     recording: Option<Vec<EndpointId>>,
+    /// Endpoints whose places are to be loaded again when what is being recorded is.
+    stale: BTreeSet<EndpointId>,
     /// Whether the last record says of directories that they are not split off any more.
     ends_splits: bool,
     /// Whether a record was reported as failed, which may come late after all.
@@ -289,7 +291,11 @@ impl Dispatcher {
                         slot.reorder(settings.options.ordering);
                     }
                 }
+                let is_refiltered = known.settings.filter_number != settings.filter_number;
                 known.settings = settings;
+                if is_refiltered {
+                    self.reload(id, actions);
+                }
                 continue;
             }
             let ordering = settings.options.ordering;
@@ -303,6 +309,31 @@ impl Dispatcher {
             for (number, shard) in &mut self.shards {
                 let (slot, recover) = recovering(id, *number, ordering, &mut self.visits);
                 shard.slots.insert(id, slot);
+                actions.push(recover);
+            }
+        }
+    }
+
+    /// Loads an endpoint's places again, but not while something about them is being recorded.
+    fn reload(&mut self, id: EndpointId, actions: &mut Vec<Action>) {
+        let Some(settings) = self.endpoints.get(&id).map(|endpoint| &endpoint.settings) else {
+            return;
+        };
+        let ordering = settings.options.ordering;
+        for (number, shard) in &mut self.shards {
+            let (slot, recover) = recovering(id, *number, ordering, &mut self.visits);
+            if let Some(former) = shard.slots.insert(id, slot)
+                && let Some(endpoint) = self.endpoints.get_mut(&id)
+            {
+                endpoint.in_flight = endpoint.in_flight.saturating_sub(former.in_flight());
+            }
+            if shard
+                .recording
+                .as_ref()
+                .is_some_and(|ids| ids.contains(&id))
+            {
+                shard.stale.insert(id);
+            } else {
                 actions.push(recover);
             }
         }
@@ -357,6 +388,7 @@ impl Dispatcher {
             slots,
             touched: BTreeSet::new(),
             recording: None,
+            stale: BTreeSet::new(),
             ends_splits: false,
             has_failed: false,
             recorded_at_ms: now.monotonic_ms,
@@ -446,6 +478,15 @@ impl Dispatcher {
         }
         for id in shard.recording.take().into_iter().flatten() {
             if let Some(slot) = shard.slots.get_mut(&id) {
+                if shard.stale.remove(&id) {
+                    let stream = StreamId {
+                        endpoint: id,
+                        shard: number,
+                        visit: slot.visit,
+                    };
+                    actions.push(Action::Recover(stream, Source::Shard));
+                    continue;
+                }
                 if outcome == Recorded::Written {
                     slot.recorded(now.wall_ms);
                 } else {
@@ -572,7 +613,10 @@ impl Dispatcher {
                     continue;
                 };
                 slot.arrange(now.wall_ms);
-                if let Some(batch) = slot.batch(now.wall_ms) {
+                if let Some(mut batch) = slot.batch(now.wall_ms) {
+                    let endpoint = self.endpoints.get(&id);
+                    batch.filter_number =
+                        endpoint.map_or(0, |endpoint| endpoint.settings.filter_number);
                     batches.push((id, batch));
                 }
             }

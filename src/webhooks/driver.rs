@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::dispatcher::{
     Action, Departure, Dispatcher, Input, Now, Settings, Source, StreamId, Stretch,
 };
-use super::endpoint::Options;
+use super::endpoint::{Headers, Keys, Options};
 use super::holds::{Held, Known};
 use super::keeper::{GiveBack, Keeper};
 use super::links::View;
@@ -33,7 +33,7 @@ use crate::clock::Clock;
 use crate::ids::EndpointId;
 use crate::metrics::{DELIVERED, Metrics};
 use crate::outbound::{Outcome, WebhookClient};
-use crate::secrets::{MasterKey, WebhookSecret};
+use crate::secrets::MasterKey;
 use crate::storage::Store;
 use crate::storage::horizon::SHARDS;
 use crate::storage::tables::endpoints;
@@ -69,7 +69,8 @@ impl std::fmt::Debug for Tools {
 /// Where the events of an endpoint go.
 pub(super) struct Target {
     url: Url,
-    secret: WebhookSecret,
+    keys: Keys,
+    own_headers: Headers,
     view: View,
     options: Options,
     filter_number: i32,
@@ -342,15 +343,18 @@ impl Driver {
             let source = stretch.source;
             let reading = async {
                 let page = page::read(&store, &target.view, &watch, id.shard, &stretch).await?;
-                // What holds these events was written no later than they were.
-                if !page.offers.is_empty() {
-                    let tell = |held| drop(reports.send(Report::Held(held)));
-                    holds.look(&store, tell).await?;
+                if page.as_ref().is_some_and(|page| !page.offers.is_empty()) {
+                    look_after_reading(&store, &holds, &reports).await?;
                 }
                 Ok::<_, DbErr>(page)
             };
             let input = match reading.await {
-                Ok(page) => Input::Page(id, source, page),
+                Ok(Some(page)) => Input::Page(id, source, page),
+                // The endpoint's place is about to be loaded again.
+                Ok(None) => {
+                    tokio::time::sleep(RETRY_READ).await;
+                    Input::ReadFailed(id, source)
+                }
                 Err(error) => {
                     tracing::warn!(shard = id.shard, %error, "the log cannot be read and will be again");
                     tokio::time::sleep(RETRY_READ).await;
@@ -378,13 +382,19 @@ impl Driver {
         let Some(target) = self.targets.get(&id.endpoint).cloned() else {
             return;
         };
+        let holds = Arc::clone(&self.holds);
         let (store, reports) = (self.tools.store.clone(), self.reports.clone());
         self.tasks.spawn(async move {
-            let chain = ahead::chain(&store, &target.view, id.shard, &departure, after).await;
-            if let Err(error) = &chain {
+            let reading = async {
+                let chain = ahead::chain(&store, &target.view, id.shard, &departure, after).await?;
+                look_after_reading(&store, &holds, &reports).await?;
+                Ok::<_, DbErr>(chain)
+            };
+            let chain = reading.await.unwrap_or_else(|error| {
                 tracing::warn!(shard = id.shard, %error, "what a departure depends on cannot be read");
-            }
-            report(&reports, Input::Chain(id, chain.ok()));
+                None
+            });
+            report(&reports, Input::Chain(id, chain));
         });
     }
 
@@ -404,6 +414,13 @@ impl Driver {
     }
 }
 
+/// Looks what is held after events were read, and before they are offered: what holds an event was written no
+/// later than the event.
+async fn look_after_reading(store: &Store, holds: &Known, reports: &Reports) -> Result<(), DbErr> {
+    let tell = |held| drop(reports.send(Report::Held(held)));
+    holds.look(store, tell).await
+}
+
 pub(super) fn report(reports: &Reports, input: Input) {
     // Nobody listens any more once the driver has ended.
     drop(reports.send(Report::Input(input)));
@@ -420,7 +437,13 @@ async fn attempt(
     sending: &Sending,
 ) -> Attempted {
     let now_ms = tools.clock.now_ms();
-    let headers = request::headers(sending, &target.secret, tools.generation, now_ms);
+    let mut headers = target.own_headers.all().to_vec();
+    headers.extend(request::headers(
+        sending,
+        &target.keys,
+        tools.generation,
+        now_ms,
+    ));
     let outcome = tools
         .client
         .post(
@@ -582,7 +605,8 @@ async fn load_targets(
             (Ok(opened), Ok(url)) => {
                 let target = Target {
                     url,
-                    secret: opened.secret,
+                    keys: opened.keys,
+                    own_headers: opened.headers,
                     view,
                     options: Options::of(row),
                     filter_number: row.filter_number,

@@ -86,10 +86,7 @@ pub async fn standing(
 ) -> Result<Standing, DbErr> {
     let connection = store.reader();
     let view = endpoint::view(connection, row).await?;
-    let taken: Vec<&events::Model> = events
-        .iter()
-        .filter(|event| view.passes(&event.kind))
-        .collect();
+    let taken: Vec<&events::Model> = events.iter().filter(|event| view.passes(event)).collect();
     if taken.is_empty() && !events.is_empty() {
         return Ok(Standing::NotTaken);
     }

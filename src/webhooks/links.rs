@@ -11,46 +11,11 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use super::lanes::{Subject, keys_of};
 use super::stream::Offer;
+pub use super::view::View;
+use super::view::{Reign, Segment};
 use crate::events::Kind;
-use crate::ids::EndpointId;
 use crate::storage::Store;
 use crate::storage::tables::events;
-
-/// What an endpoint sees of the log.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// The endpoint.
-    pub endpoint_id: EndpointId,
-    /// The event types that pass its filter; those of the sequence if it names none.
-    pub kinds: BTreeSet<&'static str>,
-    /// For each shard, the position after which the endpoint began.
-    pub starts: BTreeMap<i16, i64>,
-}
-
-impl View {
-    /// Whether the endpoint is offered events of this type.
-    pub fn passes(&self, kind: &str) -> bool {
-        self.kinds.contains(kind)
-    }
-
-    /// Those of the directory's sequence that pass the filter: only they have one before them.
-    fn sequenced(&self) -> Vec<&'static str> {
-        self.among(&Kind::SEQUENCED)
-    }
-
-    fn start(&self, shard: i16) -> i64 {
-        self.starts.get(&shard).copied().unwrap_or(0)
-    }
-
-    /// Those of `kinds` that pass the filter.
-    fn among(&self, kinds: &[Kind]) -> Vec<&'static str> {
-        kinds
-            .iter()
-            .map(|kind| kind.as_str())
-            .filter(|kind| self.passes(kind))
-            .collect()
-    }
-}
 
 const USER: [Kind; 3] = [Kind::UserCreated, Kind::UserUpdated, Kind::UserDeleted];
 const MEMBERSHIP: [Kind; 2] = [Kind::UserAdded, Kind::UserRemoved];
@@ -65,10 +30,7 @@ pub async fn offers(
     shard: i16,
     rows: Vec<events::Model>,
 ) -> Result<Vec<Offer>, DbErr> {
-    let rows: Vec<events::Model> = rows
-        .into_iter()
-        .filter(|row| view.passes(&row.kind))
-        .collect();
+    let rows: Vec<events::Model> = rows.into_iter().filter(|row| view.passes(row)).collect();
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -143,27 +105,24 @@ impl Lookups {
         shard: i16,
         rows: &[events::Model],
     ) -> Result<(), DbErr> {
-        let positions: Vec<i64> = rows
+        let rows: Vec<&events::Model> = rows
             .iter()
             .filter(|row| row.sequence.is_some_and(|sequence| sequence > 1))
-            .map(|row| row.position)
             .collect();
-        let start = view.start(shard);
-        let sequenced = view.sequenced();
-        if sequenced.len() == Kind::SEQUENCED.len() {
-            let prior = "(SELECT p.position FROM events p WHERE p.directory_id = e.directory_id \
-                         AND p.sequence = e.sequence - 1)";
-            for (position, found) in lookup(store, &positions, &[prior.to_owned()], start).await? {
-                self.previous.insert(position, found);
-            }
-            return Ok(());
-        }
-        let kinds: Vec<String> = sequenced
-            .into_iter()
-            .map(|kind| newest_of_kind("", kind))
-            .collect();
-        for (position, found) in lookup(store, &positions, &kinds, start).await? {
-            self.previous.insert(position, found);
+        for reign in view.reigns_in(shard) {
+            let by_kind = newest_of([("", &Kind::SEQUENCED[..])], reign.segment);
+            let open = open_in(reign, &rows, &self.previous);
+            // Where all passes and has passed since, it is the event just before, if it is in here.
+            let (within, past): (Vec<i64>, Vec<i64>) = open
+                .into_iter()
+                .partition(|position| *position <= reign.up_to);
+            let prior = [PRIOR.to_owned()];
+            let is_whole = reign.segment.takes_whole_sequence();
+            let subqueries = if is_whole { &prior[..] } else { &by_kind };
+            self.previous
+                .extend(lookup(store, &within, subqueries, reign).await?);
+            self.previous
+                .extend(lookup(store, &past, &by_kind, reign).await?);
         }
         Ok(())
     }
@@ -175,55 +134,31 @@ impl Lookups {
         shard: i16,
         rows: &[events::Model],
     ) -> Result<(), DbErr> {
-        let start = view.start(shard);
-        let of = |kinds: &[Kind]| -> Vec<i64> {
+        let of = |kinds: &[Kind]| -> Vec<&events::Model> {
             rows.iter()
                 .filter(|row| Kind::parse(&row.kind).is_some_and(|kind| kinds.contains(&kind)))
-                .map(|row| row.position)
                 .collect()
         };
-        let user = |kinds: &[Kind]| -> Vec<String> {
-            view.among(kinds)
-                .into_iter()
-                .map(|kind| newest_of_kind("AND p.user_id = e.user_id", kind))
-                .collect()
-        };
-        let group = |kinds: &[Kind]| -> Vec<String> {
-            view.among(kinds)
-                .into_iter()
-                .map(|kind| newest_of_kind("AND p.group_id = e.group_id", kind))
-                .collect()
-        };
-        let pair = view.among(&MEMBERSHIP).into_iter().map(|kind| {
-            newest_of_kind(
-                "AND p.user_id = e.user_id AND p.group_id = e.group_id",
-                kind,
-            )
-        });
-
-        let users = of(&[Kind::UserUpdated, Kind::UserDeleted]);
         let touching: Vec<Kind> = USER.into_iter().chain(MEMBERSHIP).collect();
-        self.user
-            .extend(lookup(store, &users, &user(&touching), start).await?);
-        let memberships = of(&MEMBERSHIP);
-        let user_or_pair: Vec<String> = user(&USER).into_iter().chain(pair).collect();
-        self.user
-            .extend(lookup(store, &memberships, &user_or_pair, start).await?);
-        let life = group(&[Kind::GroupCreated, Kind::GroupDeleted]);
-        self.group
-            .extend(lookup(store, &memberships, &life, start).await?);
-        let renamed = of(&[Kind::GroupUpdated]);
-        let names = group(&[Kind::GroupCreated, Kind::GroupUpdated]);
-        self.group
-            .extend(lookup(store, &renamed, &names, start).await?);
-        let deleted = of(&[Kind::GroupDeleted]);
         let whole: Vec<Kind> = [Kind::GroupCreated, Kind::GroupUpdated]
             .into_iter()
             .chain(MEMBERSHIP)
             .collect();
-        self.group
-            .extend(lookup(store, &deleted, &group(&whole), start).await?);
-        Ok(())
+        let (user, pair) = (&mut self.user, (SAME_PAIR, &MEMBERSHIP[..]));
+        let users = of(&[Kind::UserUpdated, Kind::UserDeleted]);
+        find(store, view, shard, &users, &[(SAME_USER, &touching)], user).await?;
+        let memberships = of(&MEMBERSHIP);
+        let user_or_pair = [(SAME_USER, &USER[..]), pair];
+        find(store, view, shard, &memberships, &user_or_pair, user).await?;
+
+        let group = &mut self.group;
+        let life = [(SAME_GROUP, &[Kind::GroupCreated, Kind::GroupDeleted][..])];
+        find(store, view, shard, &memberships, &life, group).await?;
+        let renamed = of(&[Kind::GroupUpdated]);
+        let names = [(SAME_GROUP, &[Kind::GroupCreated, Kind::GroupUpdated][..])];
+        find(store, view, shard, &renamed, &names, group).await?;
+        let deleted = of(&[Kind::GroupDeleted]);
+        find(store, view, shard, &deleted, &[(SAME_GROUP, &whole)], group).await
     }
 
     /// The sequences at all positions found.
@@ -254,23 +189,76 @@ impl Lookups {
     }
 }
 
-/// The newest earlier event of one type after the endpoint's start: one descent of an index.
-///
-/// `kind` is from our own closed list, and `tie` is written here; neither comes from outside.
-fn newest_of_kind(tie: &str, kind: &str) -> String {
-    format!(
-        "(SELECT p.position FROM events p WHERE p.directory_id = e.directory_id {tie} \
-         AND p.kind = '{kind}' AND p.position < e.position AND p.position > $2 \
-         ORDER BY p.position DESC LIMIT 1)"
-    )
+/// What makes an earlier event `p` one that `e` is tied to.
+const SAME_USER: &str = "AND p.user_id = e.user_id";
+const SAME_GROUP: &str = "AND p.group_id = e.group_id";
+const SAME_PAIR: &str = "AND p.user_id = e.user_id AND p.group_id = e.group_id";
+/// The event before one in its directory.
+const PRIOR: &str = "(SELECT p.position FROM events p WHERE p.directory_id = e.directory_id \
+     AND p.sequence = e.sequence - 1 AND p.position > $2 AND p.position <= $3)";
+
+/// Those of `rows` whose directories a filter reaches and that have nothing in `found` yet, as far as they
+/// come after where it came into force.
+fn open_in(reign: Reign<'_>, rows: &[&events::Model], found: &BTreeMap<i64, i64>) -> Vec<i64> {
+    rows.iter()
+        .filter(|row| row.position > reign.after && !found.contains_key(&row.position))
+        .filter(|row| {
+            let Reign { segment, .. } = reign;
+            segment.reaches(row.organization_id, row.directory_id)
+        })
+        .map(|row| row.position)
+        .collect()
 }
 
-/// Evaluates `subqueries` for the events at `positions`; the highest result after `start` for each.
+/// Finds for each row the newest earlier event of these types that is tied to it, as the filters passed it.
+async fn find(
+    store: &Store,
+    view: &View,
+    shard: i16,
+    rows: &[&events::Model],
+    ties: &[(&str, &[Kind])],
+    found: &mut BTreeMap<i64, i64>,
+) -> Result<(), DbErr> {
+    let mut here = BTreeMap::new();
+    for reign in view.reigns_in(shard) {
+        let subqueries = newest_of(ties.iter().copied(), reign.segment);
+        let open = open_in(reign, rows, &here);
+        here.extend(lookup(store, &open, &subqueries, reign).await?);
+    }
+    found.extend(here);
+    Ok(())
+}
+
+/// The newest earlier event of each type that passes, where a filter is in force: one descent of an index
+/// each.
+///
+/// The types are from our own closed list, and the ties are written here; neither comes from outside.
+fn newest_of<'a>(
+    ties: impl IntoIterator<Item = (&'a str, &'a [Kind])>,
+    segment: &Segment,
+) -> Vec<String> {
+    let newest = |(tie, kind)| {
+        format!(
+            "(SELECT p.position FROM events p WHERE p.directory_id = e.directory_id {tie} \
+             AND p.kind = '{kind}' AND p.position < e.position AND p.position > $2 \
+             AND p.position <= $3 ORDER BY p.position DESC LIMIT 1)"
+        )
+    };
+    ties.into_iter()
+        .flat_map(|(tie, kinds)| {
+            let kinds = segment.among(kinds).into_iter();
+            kinds.map(move |kind| (tie, kind))
+        })
+        .map(newest)
+        .collect()
+}
+
+/// Evaluates `subqueries` for the events at `positions`; the highest result for each.
 async fn lookup(
     store: &Store,
     positions: &[i64],
     subqueries: &[String],
-    start: i64,
+    reign: Reign<'_>,
 ) -> Result<Vec<(i64, i64)>, DbErr> {
     if positions.is_empty() || subqueries.is_empty() {
         return Ok(Vec::new());
@@ -282,21 +270,21 @@ async fn lookup(
         .map(|(number, subquery)| format!("{subquery} AS c{number}"))
         .collect();
     let sql = format!(
-        "SELECT e.position, {} FROM events e WHERE e.position IN {} AND e.position > $2",
+        "SELECT e.position, {} FROM events e WHERE e.position IN {}",
         columns.join(", "),
         dialect.integers(1)
     );
     let positions = serde_json::json!(positions).to_string();
+    let values = [positions.into(), reign.after.into(), reign.up_to.into()];
     let rows = store
         .dispatch_reader()
-        .query_all_raw(dialect.statement(&sql, [positions.into(), start.into()]))
+        .query_all_raw(dialect.statement(&sql, values))
         .await?;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
         let mut highest: Option<i64> = None;
         for number in 0..subqueries.len() {
-            let candidate: Option<i64> = row.try_get("", &format!("c{number}"))?;
-            highest = highest.max(candidate.filter(|position| *position > start));
+            highest = highest.max(row.try_get("", &format!("c{number}"))?);
         }
         if let Some(highest) = highest {
             found.push((row.try_get("", "position")?, highest));

@@ -39,3 +39,4 @@ pub mod snapshot;
 pub mod standing;
 pub mod stream;
 mod tail;
+pub mod view;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::dispatcher::{Page, Source, Stretch};
 use super::links::{self, View};
-use super::place;
+use super::{endpoint, place};
 use crate::events::gaps::{GapWatch, Seen};
 use crate::events::{cut, log};
 use crate::ids::DirectoryId;
@@ -43,7 +43,7 @@ struct Gap {
     is_given_up: bool,
 }
 
-/// Reads the start of a stretch for an endpoint.
+/// Reads the start of a stretch for an endpoint; `None` if its filter has changed meanwhile.
 ///
 /// # Errors
 /// The database fails.
@@ -53,11 +53,17 @@ pub(super) async fn read(
     watch: &Mutex<Watch>,
     shard: i16,
     stretch: &Stretch,
-) -> Result<Page, DbErr> {
-    match stretch.source {
-        Source::Shard => read_shard(store, view, watch, shard, stretch).await,
-        Source::Directory(id) => read_directory(store, view, watch, shard, id, stretch).await,
+) -> Result<Option<Page>, DbErr> {
+    let page = match stretch.source {
+        Source::Shard => read_shard(store, view, watch, shard, stretch).await?,
+        Source::Directory(id) => read_directory(store, view, watch, shard, id, stretch).await?,
+    };
+    // Asked after reading: what comes after a change of the filter is never offered by the one before.
+    let connection = store.dispatch_reader();
+    if page.offers.is_empty() || endpoint::is_under_filter(connection, view).await? {
+        return Ok(Some(page));
     }
+    Ok(None)
 }
 
 /// Reads a page of a directory, which the shard's stream has been past. What ended before the directory's

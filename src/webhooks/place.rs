@@ -490,10 +490,18 @@ fn settled_part(dialect: Dialect, batches: &[(EndpointId, Batch)]) -> Option<Par
     })
 }
 
+/// Whether the filter by which a cursor was moved is still the newest one: what it made the cursor pass may
+/// be taken by the next.
+const UNDER_FILTER: &str = "EXISTS (SELECT 1 FROM endpoints n WHERE n.id = r.endpoint_id \
+     AND n.filter_number = r.filter_number)";
+
 fn cursors_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]) -> Option<Part> {
     let rows = batches.iter().filter_map(|(endpoint, batch)| {
         let position = batch.cursor?;
-        Some(json!({"endpoint_id": endpoint.uuid(), "shard": shard, "position": position}))
+        Some(json!({
+            "endpoint_id": endpoint.uuid(), "shard": shard, "position": position,
+            "filter_number": batch.filter_number,
+        }))
     });
     part(rows.collect(), || {
         let rows = dialect.rows(
@@ -502,6 +510,7 @@ fn cursors_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]) -
                 ("endpoint_id", ColumnKind::Uuid),
                 ("shard", ColumnKind::Integer),
                 ("position", ColumnKind::Integer),
+                ("filter_number", ColumnKind::Integer),
             ],
         );
         // A record that was given up on may still arrive, after a later one.
@@ -509,7 +518,7 @@ fn cursors_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]) -
             "UPDATE endpoint_cursors SET position = r.position FROM {rows} \
              WHERE endpoint_cursors.endpoint_id = r.endpoint_id \
              AND endpoint_cursors.shard = r.shard AND endpoint_cursors.position < r.position \
-             /*guard*/"
+             AND {UNDER_FILTER} /*guard*/"
         )
     })
 }
@@ -520,7 +529,7 @@ fn lagging_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]) -
         batch.lagging.iter().map(move |(directory_id, position)| {
             json!({
                 "endpoint_id": endpoint.uuid(), "directory_id": directory_id.uuid(),
-                "shard": shard, "position": position,
+                "shard": shard, "position": position, "filter_number": batch.filter_number,
             })
         })
     });
@@ -532,11 +541,12 @@ fn lagging_part(dialect: Dialect, shard: i16, batches: &[(EndpointId, Batch)]) -
                 ("directory_id", ColumnKind::Uuid),
                 ("shard", ColumnKind::Integer),
                 ("position", ColumnKind::Integer),
+                ("filter_number", ColumnKind::Integer),
             ],
         );
         format!(
             "INSERT INTO lagging (endpoint_id, directory_id, shard, position) \
-             SELECT endpoint_id, directory_id, shard, position FROM {rows} WHERE true /*guard*/ \
+             SELECT endpoint_id, directory_id, shard, position FROM {rows} WHERE {UNDER_FILTER} /*guard*/ \
              ON CONFLICT (endpoint_id, directory_id) DO UPDATE SET position = excluded.position \
              WHERE lagging.position < excluded.position"
         )

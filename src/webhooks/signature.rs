@@ -6,7 +6,9 @@
 //! - [`standard`]: the `webhook-signature` header of Standard Webhooks, `v1,<Base64>`, over
 //!   `id.timestamp.body`, with the Base64-decoded part after `whsec_` as the key.
 //!
-//! Both are HMAC-SHA256 over exactly the bytes sent, made anew on every attempt, as receivers
+//!   [`asymmetric`] adds `v1a,<Base64>` to it, an Ed25519 signature of the same.
+//!
+//! The first two are HMAC-SHA256 over exactly the bytes sent, made anew on every attempt, as receivers
 //! refuse a time more than a few minutes off. Verifying is for receivers: the demonstration's own,
 //! and whoever wants a reference. It compares in constant time.
 
@@ -17,6 +19,8 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
+
+use crate::secrets::Signer;
 
 const SECRET_PREFIX: &str = "whsec_";
 const SIGNATURE_BYTES: usize = 32;
@@ -65,6 +69,18 @@ pub fn standard(secret: &str, id: &str, timestamp_s: i64, body: &str) -> Option<
     let key = standard_key(secret)?;
     let signature = standard_mac(&key, id, &timestamp_s.to_string(), body);
     Some(format!("v1,{}", STANDARD.encode(signature)))
+}
+
+/// A part of the `webhook-signature` header that can be checked with the public key alone.
+pub fn asymmetric(signer: &Signer, id: &str, timestamp_s: i64, body: &str) -> String {
+    let message = format!("{id}.{timestamp_s}.{body}");
+    let signature = signer.sign(message.as_bytes());
+    format!("v1a,{}", STANDARD.encode(signature))
+}
+
+/// A public key as text, as Standard Webhooks has it.
+pub fn public_key(signer: &Signer) -> String {
+    format!("whpk_{}", STANDARD.encode(signer.public_key()))
 }
 
 /// Verifies a `WorkOS-Signature` header as strictly as the strictest SDK: two parts, and a time

@@ -29,6 +29,7 @@ on_both_databases! {
     tokens_are_moved_from_one_to_the_next_here_and_through_the_api,
     the_audit_trail_is_shown_and_verified,
     who_is_master_and_what_is_not_settled_is_said_and_shown,
+    endpoints_are_administered_here_and_through_the_api,
 }
 
 /// How a verb is run: on the database, or through a server.
@@ -897,5 +898,74 @@ fn tokens_are_moved_from_one_to_the_next_here_and_through_the_api(database: &Dat
         let shown: Vec<&str> = shown.split("\n\n").collect();
         assert_eq!(shown.len(), 3);
         assert_eq!(field(shown[2], "label"), "three");
+    }
+}
+
+fn endpoints_are_administered_here_and_through_the_api(database: &Database) {
+    let mut server = Server::start(rollcall_on(database, &["serve"]));
+    let key = server.first_key();
+    let here = |arguments: &[&str]| rollcall_on(database, arguments);
+    let there = |arguments: &[&str]| {
+        let mut command = rollcall(database.directory(), arguments);
+        command.args(["--url", &server.url, "--api-key", &key]);
+        command
+    };
+    let ways: [(&str, Way<'_>); 2] = [("here", &here), ("there", &there)];
+    for (name, way) in ways {
+        let ask = |arguments: &[&str]| -> Value {
+            let arguments = [&["endpoint"], arguments, &["--json"]].concat();
+            serde_json::from_str(&succeed(way(&arguments))).unwrap()
+        };
+        let url = format!("https://{name}.example.com/");
+        let create = ["create", "--endpoint-url", &url, "--ordering", "strict"];
+        let made = ask(&[&create[..], &["--header", "X-Key: s3cret"]].concat());
+        let id = made["id"].as_str().unwrap();
+        assert_eq!(
+            (&made["ordering"], &made["headers"][0]),
+            (&"strict".into(), &"x-key".into())
+        );
+        let rate = [
+            "set",
+            id,
+            "--rate-per-second",
+            "5",
+            "--event",
+            "dsync.deleted",
+        ];
+        assert_eq!(ask(&rate)["rate_per_second"], 5);
+        let wide = [
+            "set",
+            id,
+            "--rate-per-second",
+            "0",
+            "--event",
+            "all",
+            "--header",
+            "none",
+        ];
+        let wide = ask(&wide);
+        assert_eq!(wide["rate_per_second"], Value::Null);
+        assert_eq!(wide["headers"], Value::Array(Vec::new()));
+        assert_eq!(wide["events"].as_array().unwrap().len(), 10);
+        assert!(ask(&["hold", id])["held_at"].is_string());
+        assert_eq!(ask(&["release", id])["held_at"], Value::Null);
+        assert_eq!(ask(&["disable", id])["status"], "disabled");
+        assert_eq!(ask(&["enable", id])["status"], "enabled");
+        let secret = ask(&["secret", "new", id])["secret"].clone();
+        assert!(secret.as_str().unwrap().starts_with("whsec_"));
+        let promoted = ask(&["secret", "promote", id, "--overlap", "1h"]);
+        assert_eq!(promoted["second_secret"]["role"], "previous");
+        ask(&["secret", "end", id, "previous"]);
+        assert_eq!(
+            ask(&["test", id, "--type", "dsync.deleted"])["is_success"],
+            false
+        );
+        assert_eq!(ask(&["show", id])["second_secret"], Value::Null);
+        assert_eq!(ask(&["list", "--limit", "1"])["data"][0]["id"], id);
+        let plain = succeed(way(&["endpoint", "list"]));
+        assert!(plain.contains(id) && !plain.contains("whsec_"), "{plain}");
+        ask(&["delete", id]);
+        let gone = fail(way(&["endpoint", "show", id]));
+        assert!(gone.contains("not found"), "{gone}");
     }
 }

@@ -6,7 +6,7 @@ use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{ActiveValue, ColumnTrait, DbErr, EntityTrait, QueryFilter};
 use serde_json::json;
 
-use super::{ENABLED, is_enabled, list, states};
+use super::{DISABLED, ENABLED, is_enabled, list, states};
 use crate::actor::{Actor, Who};
 use crate::audit;
 use crate::clock;
@@ -14,7 +14,6 @@ use crate::ids::EndpointId;
 use crate::storage::tables::{endpoint_states, endpoints};
 use crate::storage::{self, Lane, Store, UseCase, WriteTx};
 
-const DISABLED: &str = "disabled";
 /// It answered 410.
 pub const GONE: &str = "gone";
 /// Nothing succeeded for a week.

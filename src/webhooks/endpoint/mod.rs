@@ -1,62 +1,84 @@
 //! Webhook endpoints: where a vendor's events go.
 //!
-//! The signing secret is sealed with the master key: whoever has only the database cannot forge a
-//! webhook. A new endpoint begins where the log ends.
+//! Cast: an endpoint takes what its [`Filter`] passes, as its [`Options`] say, signed with its [`Keys`] and
+//! with its own [`Headers`]. [`create`], [`configure`] and [`disabling`] change it, [`secrets`] rotates what
+//! it is signed with, and [`trial`] sends it an event that never happened.
+//!
+//! Signing secrets and header values are sealed with the master key: whoever has only the database cannot
+//! forge a webhook. A new endpoint begins where the log ends, unless it is to begin where the log does.
 
+mod configure;
+mod create;
 mod disabling;
 mod filter;
+mod headers;
 mod options;
+pub mod secrets;
 pub mod states;
+pub mod trial;
+mod undelivered;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use sea_orm::sea_query::LockType;
 use sea_orm::{
-    ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter,
-    QueryOrder,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel,
+    QueryFilter, QueryOrder, QuerySelect,
 };
 
+pub use self::configure::{Changes, configure};
+pub use self::create::{NewEndpoint, Start, create};
 pub use self::disabling::{FAILING, GONE, disable, enable, follow_failing};
 pub use self::filter::{Filter, Term};
+pub use self::headers::{HEADERS_MAX, Headers};
 pub use self::options::{MAX_IN_FLIGHT, Options, Ordering, TIMEOUT_MS};
+pub use self::secrets::{Keys, Role};
+pub use self::undelivered::undelivered;
 use super::links::View;
 use crate::actor::Actor;
 use crate::audit;
-use crate::events::{Kind, log};
 use crate::ids::EndpointId;
-use crate::secrets::{MasterKey, SecretError, WebhookSecret};
-use crate::storage::horizon::{self, SHARDS};
-use crate::storage::tables::{endpoint_cursors, endpoints, exceptions};
-use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
+use crate::secrets::{MasterKey, SecretError};
+use crate::storage::error::is_unique_violation;
+use crate::storage::tables::{endpoint_cursors, endpoints};
+use crate::storage::{self, Lane, Store, UseCase, WriteTx};
 
-/// What the secret of an endpoint is sealed for.
-const SECRET_PURPOSE: &str = "webhook-secret";
 const ENABLED: &str = "enabled";
+const DISABLED: &str = "disabled";
 
-/// What a new endpoint is made from; the URL and the event types are checked by the caller.
-#[derive(Clone, Debug)]
-pub struct NewEndpoint {
-    /// Where the events go.
-    pub url: String,
-    /// The event types that it takes, none meaning [`Kind::SEQUENCED`].
-    pub kinds: Vec<Kind>,
-}
-
-/// An endpoint with its secret opened.
-#[derive(Clone, Debug)]
+/// An endpoint with what is sealed in its row opened.
+#[derive(Debug)]
 pub struct Endpoint {
     /// The row.
     pub row: endpoints::Model,
     /// What its webhooks are signed with.
-    pub secret: WebhookSecret,
+    pub keys: Keys,
+    /// Headers of its own.
+    pub headers: Headers,
 }
 
-/// Why an endpoint was not made or read.
+/// Why an endpoint was not made, changed or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// There is none.
+    #[error("there is no such webhook endpoint")]
+    NotFound,
     /// Another endpoint has the URL.
     #[error("another webhook endpoint has this endpoint_url")]
     Duplicate,
-    /// The sealed secret cannot be opened with the master key.
+    /// Its filter was changed too often.
+    #[error(
+        "the filter of this webhook endpoint was changed too often; change it again when older events \
+         have left the log, or make another endpoint"
+    )]
+    TooManyFilters,
+    /// It has two secrets.
+    #[error("the webhook endpoint has a {} secret; end it first", .0.as_str())]
+    SecondSecret(Role),
+    /// It has no secret to promote or to end.
+    #[error("the webhook endpoint has no {} secret", .0.as_str())]
+    NoSecret(Role),
+    /// What is sealed cannot be opened with the master key.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The database failed.
@@ -70,120 +92,37 @@ impl From<DbErr> for Error {
     }
 }
 
-struct Create {
-    actor: Actor,
-    endpoint: NewEndpoint,
-    id: EndpointId,
-    sealed_secret: Vec<u8>,
-    starts: [i64; SHARDS],
-}
-
-impl UseCase for Create {
-    type Answer = endpoints::Model;
-    type Error = Error;
-
-    async fn run(&self, tx: &WriteTx) -> Result<endpoints::Model, Error> {
-        let named = self
-            .endpoint
-            .kinds
-            .iter()
-            .map(|kind| kind.as_str().to_owned());
-        let term = Term {
-            from: self.starts,
-            filter: Filter {
-                events: named.collect(),
-                ..Filter::default()
-            },
-        };
-        let row = endpoints::Model {
-            id: self.id,
-            url: self.endpoint.url.clone(),
-            description: None,
-            status: ENABLED.to_owned(),
-            disabled_because: None,
-            disabled_at: None,
-            held_at: None,
-            filters: serde_json::json!([term]).to_string(),
-            filter_number: 1,
-            ordering: Ordering::default().as_str().to_owned(),
-            max_in_flight: MAX_IN_FLIGHT,
-            rate_per_second: None,
-            timeout_ms: TIMEOUT_MS,
-            sealed_headers: None,
-            sealed_secret: self.sealed_secret.clone(),
-            sealed_second_secret: None,
-            second_secret_role: None,
-            second_secret_expires_at: None,
-            sealed_signing_key: None,
-            created_at: tx.now(),
-            updated_at: tx.now(),
-        };
-        if !insert_new(tx, endpoints::ActiveModel::from(row.clone())).await? {
-            return Err(Error::Duplicate);
-        }
-        let cursors =
-            (0_i16..)
-                .zip(self.starts)
-                .map(|(shard, start)| endpoint_cursors::ActiveModel {
-                    endpoint_id: ActiveValue::Set(self.id),
-                    shard: ActiveValue::Set(shard),
-                    start: ActiveValue::Set(start),
-                    position: ActiveValue::Set(start),
-                });
-        endpoint_cursors::Entity::insert_many(cursors)
-            .exec_without_returning(tx)
-            .await?;
-        let entry = audit::Entry::of_installation("webhook_endpoint.created", &row.id);
-        audit::record(tx, self.actor, entry).await?;
-        Ok(row)
-    }
-}
-
-/// Makes an endpoint that begins where the log ends now.
-///
-/// # Errors
-/// The URL is taken, or the database fails.
-pub async fn create(
-    store: &Store,
-    actor: Actor,
-    master_key: &MasterKey,
-    endpoint: NewEndpoint,
-) -> Result<Endpoint, Error> {
-    let secret = WebhookSecret::generate();
-    let id = EndpointId::generate();
-    let sealed_secret =
-        master_key.seal(SECRET_PURPOSE, &id.to_string(), secret.expose().as_bytes());
-    let starts = ends_of_shards(store).await?;
-    let create = Create {
-        actor,
-        endpoint,
-        id,
-        sealed_secret,
-        starts,
-    };
-    let row = store.write(Lane::System, create).await?;
-    store.wake().endpoints_changed();
-    Ok(Endpoint { row, secret })
-}
-
-/// Where each shard ends now: the position of its last readable row.
-async fn ends_of_shards(store: &Store) -> Result<[i64; SHARDS], DbErr> {
-    let horizon = horizon::read(store.reader(), store.dialect()).await?;
-    let mut ends = [0; SHARDS];
-    for (shard, end) in (0_i16..).zip(&mut ends) {
-        *end = log::newest_position(store.reader(), shard, horizon.of(shard)).await?;
-    }
-    Ok(ends)
-}
-
-/// Reads the secret of an endpoint.
+/// Reads what is sealed in an endpoint's row.
 ///
 /// # Errors
 /// It was sealed with another master key.
 pub fn open(master_key: &MasterKey, row: endpoints::Model) -> Result<Endpoint, Error> {
-    let opened = master_key.open(SECRET_PURPOSE, &row.id.to_string(), &row.sealed_secret)?;
-    let secret = WebhookSecret::from_text(&String::from_utf8_lossy(&opened))?;
-    Ok(Endpoint { row, secret })
+    let keys = Keys::open(master_key, &row)?;
+    let headers = Headers::open(master_key, &row)?;
+    Ok(Endpoint { row, keys, headers })
+}
+
+/// The endpoint, which nobody else changes until the transaction ends.
+async fn locked(tx: &WriteTx, id: EndpointId) -> Result<endpoints::Model, Error> {
+    endpoints::Entity::find_by_id(id)
+        .lock(LockType::NoKeyUpdate)
+        .one(tx)
+        .await?
+        .ok_or(Error::NotFound)
+}
+
+/// Writes a row that is locked.
+async fn save(tx: &WriteTx, mut row: endpoints::Model) -> Result<endpoints::Model, Error> {
+    row.updated_at = tx.now();
+    let change = row.into_active_model().reset_all();
+    let saved = endpoints::Entity::update(change).exec(tx).await;
+    saved.map_err(|error| {
+        if is_unique_violation(&error) {
+            Error::Duplicate
+        } else {
+            error.into()
+        }
+    })
 }
 
 /// Finds an endpoint.
@@ -246,13 +185,6 @@ pub fn is_enabled(row: &endpoints::Model) -> bool {
     row.status == ENABLED
 }
 
-/// The event types that an endpoint takes, as it named them.
-pub fn kinds(row: &endpoints::Model) -> Vec<String> {
-    let terms: Vec<Term> = serde_json::from_str(&row.filters).unwrap_or_default();
-    let newest = terms.into_iter().next_back();
-    newest.map_or_else(Vec::new, |term| term.filter.events)
-}
-
 /// What an endpoint sees of the log.
 ///
 /// # Errors
@@ -261,13 +193,6 @@ pub async fn view(
     connection: &impl ConnectionTrait,
     row: &endpoints::Model,
 ) -> Result<View, DbErr> {
-    let named = kinds(row);
-    let kinds: BTreeSet<&'static str> = if named.is_empty() {
-        Kind::SEQUENCED.map(Kind::as_str).into()
-    } else {
-        let passes = |kind: &&str| named.iter().any(|name| name == kind);
-        Kind::all().map(Kind::as_str).filter(passes).collect()
-    };
     let starts: BTreeMap<i16, i64> = endpoint_cursors::Entity::find()
         .filter(endpoint_cursors::Column::EndpointId.eq(row.id))
         .all(connection)
@@ -275,65 +200,22 @@ pub async fn view(
         .into_iter()
         .map(|cursor| (cursor.shard, cursor.start))
         .collect();
-    Ok(View {
-        endpoint_id: row.id,
-        kinds,
-        starts,
-    })
+    Ok(View::new(row, starts))
 }
 
-/// How many events an endpoint has not received yet, as far as they are written down: those past its
-/// cursors and past its places in directories that are split off, and exceptions that are not parked.
+/// Whether the newest filter of a view is still the endpoint's newest.
 ///
 /// # Errors
 /// The database fails.
-pub async fn undelivered(store: &Store, row: &endpoints::Model) -> Result<u64, DbErr> {
-    let view = view(store.reader(), row).await?;
-    let mut count = 0;
-    for kind in &view.kinds {
-        for places in [SHARDS_PLACES, DIRECTORIES_PLACES] {
-            count += past_places(store, row.id, kind, places).await?;
-        }
-    }
-    let exceptions = exceptions::Entity::find()
-        .filter(exceptions::Column::EndpointId.eq(row.id))
-        .filter(exceptions::Column::State.ne("parked"))
-        .count(store.reader())
+pub async fn is_under_filter(
+    connection: &impl ConnectionTrait,
+    view: &View,
+) -> Result<bool, DbErr> {
+    let number = endpoints::Entity::find_by_id(view.endpoint_id)
+        .select_only()
+        .column(endpoints::Column::FilterNumber)
+        .into_tuple::<i32>()
+        .one(connection)
         .await?;
-    Ok(count + exceptions)
-}
-
-/// The cursors with the events past them, those of directories that are split off left out.
-const SHARDS_PLACES: &str = "endpoint_cursors c \
-     JOIN events e ON e.shard = c.shard AND e.position > c.position \
-     AND NOT EXISTS (SELECT 1 FROM lagging l WHERE l.endpoint_id = c.endpoint_id \
-     AND l.directory_id = e.directory_id)";
-/// The places in directories that are split off, with the events past them.
-const DIRECTORIES_PLACES: &str = "lagging c \
-     JOIN events e ON e.directory_id = c.directory_id AND e.position > c.position";
-
-/// Events of one type past such places that have not been delivered ahead of them.
-async fn past_places(
-    store: &Store,
-    id: EndpointId,
-    kind: &str,
-    places: &str,
-) -> Result<u64, DbErr> {
-    let sql = format!(
-        "SELECT count(*) AS waiting FROM {places} WHERE c.endpoint_id = $1 AND e.kind = $2 \
-         AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.endpoint_id = c.endpoint_id \
-         AND d.position = e.position) \
-         AND NOT EXISTS (SELECT 1 FROM exceptions x WHERE x.endpoint_id = c.endpoint_id \
-         AND x.position = e.position)"
-    );
-    let row = store
-        .reader()
-        .query_one_raw(
-            store
-                .dialect()
-                .statement(&sql, [id.uuid().into(), kind.into()]),
-        )
-        .await?;
-    let waiting: i64 = row.map_or(Ok(0), |row| row.try_get("", "waiting"))?;
-    Ok(u64::try_from(waiting).unwrap_or(0))
+    Ok(number == Some(view.filter_number))
 }

@@ -5,7 +5,9 @@ use uuid::Uuid;
 use super::*;
 use crate::clock::SystemClock;
 use crate::ids::{DirectoryId, EventId, NodeId, OrganizationId};
+use crate::storage::tables::endpoints;
 use crate::storage::{EventDraft, Opener, schema};
+use crate::webhooks::endpoint;
 use crate::webhooks::shards::{self, Held};
 use crate::webhooks::stream::{AttemptRow, DeliveryRow};
 use crate::webhooks::tail::Tail;
@@ -49,6 +51,7 @@ fn failed(position: i64, directory_id: DirectoryId) -> Batch {
         duration_ms: 5,
     };
     Batch {
+        filter_number: 1,
         cursor: Some(position),
         deliveries: vec![DeliveryRow {
             position,
@@ -90,12 +93,15 @@ async fn add_endpoint(store: &Store) -> EndpointId {
     let connection = store.statement_connection();
     let sql = "INSERT INTO endpoints (id, url, status, filters, filter_number, ordering, \
                sealed_secret, max_in_flight, timeout_ms, created_at, updated_at) \
-               VALUES ($1, $2, 'enabled', '[]', 1, 'causal', $3, 1, 20000, $4, $4)";
-    let values: [Value; 4] = [
+               VALUES ($1, $2, 'enabled', $5, 1, 'causal', $3, 1, 20000, $4, $4)";
+    let values: [Value; 5] = [
         id.uuid().into(),
         id.to_string().into(),
         vec![0_u8].into(),
         clock::from_ms(0).into(),
+        json!([{"from": vec![0; 16], "events": ["dsync.user.updated"]}])
+            .to_string()
+            .into(),
     ];
     let dialect = store.dialect();
     connection
@@ -128,11 +134,8 @@ async fn records_are_fenced_whole_and_repeatable(url: &str) {
     assert!(last >= 3 && newest[4] == 0, "{newest:?}");
 
     let id = add_endpoint(&store).await;
-    let view = |endpoint_id| View {
-        endpoint_id,
-        kinds: ["dsync.user.updated"].into(),
-        starts: [(SHARD, 0)].into(),
-    };
+    let row = endpoint::find(store.reader(), id).await.unwrap().unwrap();
+    let view = |id| View::new(&endpoints::Model { id, ..row.clone() }, [(SHARD, 0)].into());
     let node_id = NodeId::generate();
     let taken = shards::take(&store, node_id, &BTreeSet::new(), 16, true)
         .await
@@ -158,6 +161,7 @@ async fn records_are_fenced_whole_and_repeatable(url: &str) {
         Recorded::Fenced
     );
     let earlier = Batch {
+        filter_number: 1,
         cursor: Some(last - 2),
         ..Batch::default()
     };
@@ -166,7 +170,19 @@ async fn records_are_fenced_whole_and_repeatable(url: &str) {
         record(&store, SHARD, lease(held), earlier).await,
         Recorded::Written
     );
+    let under_another_filter = Batch {
+        filter_number: 0,
+        cursor: Some(last),
+        lagging: vec![(directory_id, last)],
+        ..Batch::default()
+    };
+    let batches = vec![(id, under_another_filter)];
+    assert_eq!(
+        record(&store, SHARD, lease(held), batches).await,
+        Recorded::Written
+    );
     let place = placed(&store, &view(id), Source::Shard).await;
+    assert!(place.lagging.is_empty());
     assert_eq!(place.cursor, last - 1, "it never goes back");
     assert_eq!(place.exceptions[0].0, batch.exceptions[0]);
     let offer = &place.exceptions[0].1;
@@ -175,6 +191,7 @@ async fn records_are_fenced_whole_and_repeatable(url: &str) {
     let apart = Source::Directory(directory_id);
     for position in [last - 2, last - 1, last - 2] {
         let lagging = Batch {
+            filter_number: 1,
             lagging: vec![(directory_id, position)],
             ..Batch::default()
         };

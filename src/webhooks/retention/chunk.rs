@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, Statement};
 
 use super::{Limits, STEP};
-use crate::ids::{DirectoryId, EndpointId};
+use crate::ids::{DirectoryId, EndpointId, OrganizationId};
 use crate::storage::tables::audit_cursors;
 use crate::storage::{Dialect, Store};
 use crate::webhooks::endpoint;
@@ -13,6 +13,7 @@ use crate::webhooks::endpoint;
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) position: i64,
+    pub(super) organization_id: OrganizationId,
     pub(super) directory_id: DirectoryId,
     pub(super) kind: String,
     pub(super) created_at: DateTime<Utc>,
@@ -34,6 +35,7 @@ pub(super) async fn read(
         }
         rows.push(Row {
             position: row.try_get("", "position")?,
+            organization_id: row.try_get("", "organization_id")?,
             directory_id: row.try_get("", "directory_id")?,
             kind: row.try_get("", "kind")?,
             created_at,
@@ -55,7 +57,7 @@ pub(super) async fn read(
 /// Asks for the first events of a shard after `after`, as many as one step looks at.
 pub fn front_statement(dialect: Dialect, shard: i16, after: i64) -> Statement {
     dialect.statement(
-        "SELECT position, directory_id, kind, created_at FROM events \
+        "SELECT position, organization_id, directory_id, kind, created_at FROM events \
          WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3",
         [shard.into(), after.into(), STEP.into()],
     )

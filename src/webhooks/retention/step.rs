@@ -152,7 +152,12 @@ impl Cut {
             .collect();
         let is_past = |event: &&Row| {
             let place = apart.get(&event.directory_id).copied();
-            view.passes(&event.kind) && event.position > place.unwrap_or(cursor)
+            let filter = view.in_force_at(event.position);
+            event.position > place.unwrap_or(cursor)
+                && filter.is_some_and(|filter| {
+                    filter.kinds.contains(event.kind.as_str())
+                        && filter.reaches(event.organization_id, event.directory_id)
+                })
         };
         let past = u64::try_from(self.rows.iter().filter(is_past).count()).unwrap_or(u64::MAX);
         let unfinished = exceptions::Entity::find()

@@ -12,10 +12,9 @@ use super::message::{Message, messages};
 use super::rows::{self, Claim};
 use super::{CANCELLED, DONE, FAILED};
 use crate::directories::directory::{self, State};
-use crate::secrets::WebhookSecret;
 use crate::storage::tables::{directories, snapshot_rows};
 use crate::webhooks::driver::Tools;
-use crate::webhooks::endpoint::{self, Options};
+use crate::webhooks::endpoint::{self, Headers, Keys, Options};
 use crate::webhooks::request;
 use crate::webhooks::stream::{Offer, Sending};
 
@@ -45,7 +44,8 @@ pub(super) enum Step {
 /// Where the events go.
 struct Target {
     url: Url,
-    secret: WebhookSecret,
+    keys: Keys,
+    own_headers: Headers,
     options: Options,
 }
 
@@ -121,7 +121,8 @@ async fn target(tools: &Tools, claim: &Claim) -> Result<Option<Target>, DbErr> {
     match (endpoint::open(&tools.master_key, row), url) {
         (Ok(opened), Ok(url)) => Ok(Some(Target {
             url,
-            secret: opened.secret,
+            keys: opened.keys,
+            own_headers: opened.headers,
             options,
         })),
         (Err(error), _) => {
@@ -220,7 +221,13 @@ async fn send(
         is_late: false,
     };
     let now_ms = tools.clock.now_ms();
-    let mut headers = request::headers(&sending, &target.secret, tools.generation, now_ms);
+    let mut headers = target.own_headers.all().to_vec();
+    headers.extend(request::headers(
+        &sending,
+        &target.keys,
+        tools.generation,
+        now_ms,
+    ));
     headers.extend(headers_of(claim, message));
     let outcome = tools
         .client

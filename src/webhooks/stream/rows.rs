@@ -217,6 +217,8 @@ pub struct AttemptRow {
 /// What is to be written down about a stream, in one statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
+    /// By which of the endpoint's filters the cursors were moved.
+    pub filter_number: i32,
     /// The new cursor.
     pub cursor: Option<i64>,
     /// Deliveries that ended or failed first.

@@ -4,6 +4,7 @@ mod checks;
 mod deletion;
 mod departures;
 mod directories;
+mod endpoint_settings;
 mod endpoints;
 mod erasure;
 mod errors;

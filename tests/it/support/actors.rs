@@ -278,6 +278,18 @@ impl Vendor {
         self.post("/admin/v1/webhook_endpoints", body).await
     }
 
+    /// What follows is a path below that of all endpoints, such as `/we_…/test`.
+    pub(crate) async fn at_endpoints(&self, method: &str, path: &str, body: Value) -> Answer {
+        let path = format!("/admin/v1/webhook_endpoints{path}");
+        let body = (!body.is_null()).then(|| body.to_string());
+        self.raw(method, &path, &[], body.as_deref()).await
+    }
+
+    pub(crate) async fn configure_endpoint(&self, id: &str, settings: Value) -> Answer {
+        self.at_endpoints("PATCH", &format!("/{id}"), settings)
+            .await
+    }
+
     pub(crate) async fn endpoint(&self, id: &str) -> Answer {
         self.get(&format!("/admin/v1/webhook_endpoints/{id}")).await
     }

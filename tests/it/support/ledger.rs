@@ -35,10 +35,10 @@ pub(crate) struct Request {
     pub(crate) generation: i64,
     /// `Rollcall-Replay`, empty if absent
     pub(crate) replay: String,
-    /// The headers that begin with `Rollcall-`, by their names in lower case.
-    pub(crate) headers: BTreeMap<String, String>,
     /// `WorkOS-Signature`
     pub(crate) signed: String,
+    /// All headers, with their names in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
     /// The body as it came.
     pub(crate) body: Arc<str>,
     /// When it had come.

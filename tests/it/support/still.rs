@@ -7,11 +7,13 @@ use std::sync::Arc;
 use rollcall::app::{self, Running};
 use rollcall::clock::ManualClock;
 use rollcall::config::Config;
+use rollcall::outbound::ApiClient;
 use rollcall::storage::Store;
 use rollcall::storage::tables::exceptions;
 use sea_orm::EntityTrait as _;
 use tempfile::TempDir;
 
+use super::actors::Vendor;
 use super::client::Admin;
 use super::postgres::server;
 use super::receiver::Receiver;
@@ -78,6 +80,11 @@ impl StillServer {
 
     pub(crate) fn admin(&self) -> Admin {
         Admin::new(&[&self.base()], self.key.clone())
+    }
+
+    pub(crate) fn vendor(&self) -> Vendor {
+        let base = format!("http://{}", self.running.as_ref().unwrap().address);
+        Vendor::new(ApiClient::new().unwrap(), &base, &self.key)
     }
 
     pub(crate) fn store(&self) -> &Store {
