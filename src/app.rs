@@ -33,7 +33,7 @@ use crate::storage::{Opener, Store};
 use crate::web::connections::Connections;
 use crate::web::front::{self, Refused};
 use crate::web::peer::TrustedProxies;
-use crate::webhooks::{driver, snapshot};
+use crate::webhooks::{driver, replay, snapshot};
 use crate::{api, jobs, requests, scim};
 
 /// The fact that tells a wrong master key.
@@ -261,6 +261,9 @@ fn start_workers(config: &Config, running: &Running, generation: u32) -> anyhow:
         running
             .tasks
             .spawn(snapshot::run(tools.clone(), running.stop.clone()));
+        running
+            .tasks
+            .spawn(replay::run::work(tools.clone(), running.stop.clone()));
         let drain_within = running.shutdown_timeout.saturating_sub(CLOSING);
         running
             .tasks

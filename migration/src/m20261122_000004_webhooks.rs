@@ -51,6 +51,9 @@ impl MigrationTrait for Migration {
             ))
             .await?;
         manager
+            .create_index(index("exceptions", &["endpoint_id", "state", "position"]))
+            .await?;
+        manager
             .create_index(index("lagging", &["endpoint_id", "shard"]))
             .await?;
         manager

@@ -17,6 +17,7 @@ use super::{
 use crate::web::front::Refused;
 
 mod by_hand;
+mod deliveries;
 mod endpoints;
 mod state;
 
@@ -82,6 +83,7 @@ pub fn configure(config: &mut ServiceConfig) {
                 )
                 .configure(by_hand::configure)
                 .configure(state::configure)
+                .configure(deliveries::configure)
                 .configure(endpoints::configure)
                 .default_service(to(not_found)),
         );

@@ -12,8 +12,8 @@ use super::arguments::Where;
 use super::{endpoints, print_line, snapshots};
 use crate::api::requests::ListRequests;
 use crate::api::{
-    self, Caller, Problem, api_keys, audit, directories, directory_states, explanations,
-    management, organizations, requests, tokens,
+    self, Caller, Problem, api_keys, audit, deliveries, directories, directory_states,
+    explanations, management, organizations, replays, requests, tokens,
 };
 use crate::app;
 use crate::clock::{Clock, SystemClock};
@@ -239,9 +239,39 @@ async fn operate(caller: &Caller, request: &Request) -> Result<Value, Problem> {
         (Method::Post, ["admin", "v1", "directories", id, verb]) => {
             directory_states::turn(caller, id, verb).await
         }
+        (Method::Get, ["admin", "v1", "log"]) => deliveries::log(caller, api::query(query)?).await,
+        (Method::Get, ["admin", "v1", "deliveries"]) => {
+            deliveries::list(caller, api::query(query)?).await
+        }
+        (_, ["admin", "v1", "webhook_endpoints", id, rest @ ..])
+            if matches!(rest, ["backlog" | "deliveries" | "replays", ..]) =>
+        {
+            operate_on_deliveries(caller, id, rest, request).await
+        }
         (method, ["admin", "v1", "webhook_endpoints", rest @ ..]) => {
             endpoints::operate(caller, method, rest, query, body).await
         }
+        _ => Err(Problem::not_found("Operation", &request.path)),
+    }
+}
+
+/// What an endpoint got and did not get, and sending it once more.
+async fn operate_on_deliveries(
+    caller: &Caller,
+    id: &str,
+    rest: &[&str],
+    request: &Request,
+) -> Result<Value, Problem> {
+    let query = request.path.split_once('?').map_or("", |(_, query)| query);
+    match (request.method, rest) {
+        (Method::Get, ["backlog"]) => deliveries::backlog(caller, id).await,
+        (Method::Get, ["deliveries", delivery]) => deliveries::show(caller, id, delivery).await,
+        (Method::Post, ["replays"]) => {
+            replays::create(caller, id, read(request.body.clone())?).await
+        }
+        (Method::Get, ["replays"]) => replays::list(caller, id, api::query(query)?).await,
+        (Method::Get, ["replays", replay]) => replays::show(caller, id, replay).await,
+        (Method::Delete, ["replays", replay]) => replays::cancel(caller, id, replay).await,
         _ => Err(Problem::not_found("Operation", &request.path)),
     }
 }

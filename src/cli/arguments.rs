@@ -9,7 +9,9 @@ use url::form_urlencoded;
 
 use super::administer::Request;
 use super::audit::AuditVerb;
+use super::deliveries::{DeliveryVerb, ReplayVerb};
 use super::endpoints::EndpointVerb;
+use super::listen::ListenArguments;
 use super::snapshots::{GuardSettings, SnapshotVerb};
 use super::why::WhyArguments;
 use crate::simulate::Dialect;
@@ -56,6 +58,14 @@ pub(super) enum Verb {
     /// Whole states of directories on their way to endpoints
     #[command(subcommand)]
     Snapshot(SnapshotVerb),
+    /// Deliveries to webhook endpoints
+    #[command(subcommand)]
+    Delivery(DeliveryVerb),
+    /// Events sent to a webhook endpoint once more
+    #[command(subcommand)]
+    Replay(ReplayVerb),
+    /// Bring events from now on to an app on this machine, as webhooks
+    Listen(ListenArguments),
     /// The audit trail
     #[command(subcommand)]
     Audit(AuditVerb),

@@ -24,6 +24,8 @@ pub(super) enum EndpointVerb {
     },
     /// Show a webhook endpoint, and how many events it has yet to receive
     Show(Named),
+    /// Show how much has not arrived at an endpoint, and how far it is behind
+    Backlog(Named),
     /// Make a webhook endpoint; its secret is shown once
     Create {
         /// Where the webhooks go (https, except towards networks in `webhooks.allow_networks`)
@@ -208,6 +210,9 @@ impl EndpointVerb {
                 Request::search(ENDPOINTS, &Value::Object(query), place)
             }
             Self::Show(Named { id, place }) => Request::get(&at(&id), place),
+            Self::Backlog(Named { id, place }) => {
+                Request::get(&format!("{}/backlog", at(&id)), place)
+            }
             Self::Create {
                 endpoint_url,
                 start_at,

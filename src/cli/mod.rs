@@ -7,7 +7,9 @@
 mod administer;
 mod arguments;
 mod audit;
+mod deliveries;
 mod endpoints;
+mod listen;
 mod serve;
 mod snapshots;
 mod why;
@@ -64,6 +66,9 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         Verb::Token(verb) => administer::run(file, verb.into_request()).await,
         Verb::Endpoint(verb) => administer::run(file, verb.into_request()).await,
         Verb::Snapshot(verb) => administer::run(file, verb.into_request()).await,
+        Verb::Delivery(verb) => administer::run(file, verb.into_request()).await,
+        Verb::Replay(verb) => administer::run(file, verb.into_request()).await,
+        Verb::Listen(arguments) => listen::run(file, arguments).await,
         Verb::Audit(verb) => audit::run(file, verb).await,
         Verb::Why(arguments) => why::run(file, arguments).await,
     }

@@ -3,13 +3,14 @@
 //! Who reads beyond what one directory's lock protects must stay within the horizon; see
 //! [`crate::storage::horizon`].
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 
 use super::gaps::Seen;
 use crate::events::Kind;
-use crate::ids::{DirectoryId, ResourceId};
+use crate::ids::{DirectoryId, EventId, ResourceId};
 use crate::storage::tables::events;
 
 /// The events of `shard` after position `after` up to and including `up_to`, at most `limit` of them.
@@ -176,6 +177,89 @@ pub async fn read_positions(
         .filter(events::Column::Position.is_in(positions.iter().copied()))
         .order_by_asc(events::Column::Position)
         .all(connection)
+        .await
+}
+
+/// How far times and positions may disagree: a transaction draws its positions after it takes its time,
+/// and nodes have clocks of their own.
+const DISAGREEMENT: TimeDelta = TimeDelta::minutes(1);
+
+/// A position before which there is no event of `time` or later. It is found by halving, since times grow
+/// with positions.
+///
+/// # Errors
+/// The database fails.
+pub async fn position_before(
+    connection: &impl ConnectionTrait,
+    time: DateTime<Utc>,
+) -> Result<i64, DbErr> {
+    let time = time
+        .checked_sub_signed(DISAGREEMENT)
+        .unwrap_or(DateTime::<Utc>::MIN_UTC);
+    let (mut below, mut above) = (0, newest(connection, i64::MAX).await?.saturating_add(1));
+    while above - below > 1 {
+        let middle = below + (above - below) / 2;
+        let next = events::Entity::find()
+            .filter(events::Column::Position.gte(middle))
+            .order_by_asc(events::Column::Position)
+            .limit(1)
+            .one(connection)
+            .await?;
+        match next {
+            Some(next) if next.created_at < time => below = next.position,
+            Some(_) | None => above = middle,
+        }
+    }
+    Ok(below)
+}
+
+/// The events of all directories after position `after` up to and including `up_to`, at most `limit` of them.
+///
+/// # Errors
+/// The database fails.
+pub async fn read_all(
+    connection: &impl ConnectionTrait,
+    after: i64,
+    up_to: i64,
+    limit: u64,
+) -> Result<Vec<events::Model>, DbErr> {
+    events::Entity::find()
+        .filter(events::Column::Position.gt(after))
+        .filter(events::Column::Position.lte(up_to))
+        .order_by_asc(events::Column::Position)
+        .limit(limit)
+        .all(connection)
+        .await
+}
+
+/// The position of the last event up to and including `up_to`, 0 if there is none.
+///
+/// # Errors
+/// The database fails.
+pub async fn newest(connection: &impl ConnectionTrait, up_to: i64) -> Result<i64, DbErr> {
+    let newest = events::Entity::find()
+        .select_only()
+        .column(events::Column::Position)
+        .filter(events::Column::Position.lte(up_to))
+        .order_by_desc(events::Column::Position)
+        .limit(1)
+        .into_tuple::<i64>()
+        .one(connection)
+        .await?;
+    Ok(newest.unwrap_or(0))
+}
+
+/// The event with this id.
+///
+/// # Errors
+/// The database fails.
+pub async fn find(
+    connection: &impl ConnectionTrait,
+    id: EventId,
+) -> Result<Option<events::Model>, DbErr> {
+    events::Entity::find()
+        .filter(events::Column::Id.eq(id))
+        .one(connection)
         .await
 }
 

@@ -27,7 +27,7 @@ use super::links::View;
 use super::standing::{Change, State};
 use super::stream::{Attempted, Sending};
 use super::tail::Tail;
-use super::{ahead, endpoint, page, place, request, retry};
+use super::{ahead, deliveries, endpoint, page, place, request, retry};
 use crate::actor::Actor;
 use crate::clock::Clock;
 use crate::ids::EndpointId;
@@ -71,8 +71,8 @@ pub(super) struct Target {
     url: Url,
     keys: Keys,
     own_headers: Headers,
-    view: View,
-    options: Options,
+    pub(super) view: View,
+    pub(super) options: Options,
     filter_number: i32,
 }
 
@@ -405,7 +405,7 @@ impl Driver {
         let abort = self.aborts.entry(id.shard).or_default().clone();
         let (tools, reports) = (self.tools.clone(), self.reports.clone());
         self.tasks.spawn(async move {
-            let attempt = attempt(&tools, &target, id.endpoint, &sending);
+            let attempt = attempt_unless_replayed(&tools, &target, id.endpoint, &sending);
             if let Some(attempted) = abort.run_until_cancelled(attempt).await {
                 let position = sending.offer.position;
                 report(&reports, Input::Ended(id, position, attempted));
@@ -430,11 +430,33 @@ fn elapsed_ms(started: Instant) -> i64 {
     i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
-async fn attempt(
+/// Sends an event, but not one that a replay has delivered since it was parked.
+async fn attempt_unless_replayed(
     tools: &Tools,
     target: &Target,
     endpoint: EndpointId,
     sending: &Sending,
+) -> Attempted {
+    if sending.is_late {
+        match deliveries::delivered_by_replay(&tools.store, endpoint, sending.offer.position).await
+        {
+            Ok(Some(delivered)) => return delivered,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(endpoint.id = %endpoint, %error, "it is not known whether a parked event was replayed; sending it");
+            }
+        }
+    }
+    attempt(tools, target, endpoint, sending, None).await
+}
+
+/// Sends an event; `mark` says what it is sent once more for.
+pub(super) async fn attempt(
+    tools: &Tools,
+    target: &Target,
+    endpoint: EndpointId,
+    sending: &Sending,
+    mark: Option<&str>,
 ) -> Attempted {
     let now_ms = tools.clock.now_ms();
     let mut headers = target.own_headers.all().to_vec();
@@ -444,6 +466,7 @@ async fn attempt(
         tools.generation,
         now_ms,
     ));
+    headers.extend(mark.map(request::replay_mark));
     let outcome = tools
         .client
         .post(
@@ -585,7 +608,7 @@ async fn look_at_holds(tools: &Tools, reports: &Reports, holds: &Known) -> bool 
     looked.is_ok()
 }
 
-async fn load_targets(
+pub(super) async fn load_targets(
     tools: &Tools,
     rows: &[endpoints::Model],
 ) -> Option<HashMap<EndpointId, Arc<Target>>> {

@@ -75,7 +75,10 @@ impl Known {
 }
 
 /// Looks which directories' deliveries are held.
-async fn list(store: &Store) -> Result<Held, DbErr> {
+///
+/// # Errors
+/// The database fails.
+pub(super) async fn list(store: &Store) -> Result<Held, DbErr> {
     let connection = store.dispatch_reader();
     // Questions each of which has an index of a few rows. Asked for the states that are open, SQLite
     // would rather read all directories by their states.

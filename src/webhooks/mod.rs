@@ -18,6 +18,7 @@
 mod ahead;
 pub mod backlog;
 pub mod breaker;
+pub mod deliveries;
 pub mod dispatcher;
 pub mod driver;
 pub mod endpoint;
@@ -30,6 +31,7 @@ pub mod links;
 pub mod pace;
 mod page;
 pub mod place;
+pub mod replay;
 pub mod request;
 pub mod retention;
 pub mod retry;

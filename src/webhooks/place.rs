@@ -427,7 +427,7 @@ fn attempts_part(dialect: Dialect, batches: &[(EndpointId, Batch)]) -> Option<Pa
 
 /// PostgreSQL's text has no NUL, and its jsonb refuses one: a receiver that answers with one would keep
 /// the whole shard from being recorded.
-fn without_nul(text: &str) -> String {
+pub(super) fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 

@@ -5,6 +5,11 @@ use super::signature;
 use super::stream::Sending;
 use crate::ids::EventId;
 
+/// The header that says what an event is sent once more for.
+pub fn replay_mark(mark: &str) -> (String, String) {
+    ("Rollcall-Replay".to_owned(), mark.to_owned())
+}
+
 /// The headers of one attempt, besides `Content-Type`, `User-Agent` and those that the endpoint wants.
 ///
 /// `generation` tells the receiver which history the sequences belong to.

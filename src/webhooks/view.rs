@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use uuid::Uuid;
+
 use super::endpoint::{Filter, Term};
 use crate::events::Kind;
 use crate::ids::{DirectoryId, EndpointId, OrganizationId};
@@ -58,6 +60,36 @@ impl View {
         }
     }
 
+    /// Everything from the start of the log, as no endpoint in particular sees it.
+    pub fn of_everything() -> Self {
+        let segment = Segment {
+            after: 0,
+            kinds: Kind::all().map(Kind::as_str).collect(),
+            organizations: BTreeSet::new(),
+            directories: BTreeSet::new(),
+        };
+        Self {
+            endpoint_id: EndpointId::from(Uuid::nil()),
+            filter_number: 0,
+            starts: BTreeMap::new(),
+            segments: vec![segment],
+        }
+    }
+
+    /// The same filters, as if the endpoint had been there when the log began.
+    #[must_use]
+    pub fn from_the_beginning(&self) -> Self {
+        Self {
+            starts: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
+    /// The position after which the endpoint began in a shard.
+    pub fn start(&self, shard: i16) -> i64 {
+        self.starts.get(&shard).copied().unwrap_or(0)
+    }
+
     /// Whether the endpoint is offered this event.
     pub fn passes(&self, event: &events::Model) -> bool {
         let segment = self.in_force_at(event.position);
@@ -93,7 +125,7 @@ impl View {
 
     /// Where its filters are in force in a shard, newest first.
     pub fn reigns_in(&self, shard: i16) -> Vec<Reign<'_>> {
-        let start = self.starts.get(&shard).copied().unwrap_or(0);
+        let start = self.start(shard);
         let mut reigns = self.reigns();
         for reign in &mut reigns {
             reign.after = reign.after.max(start);

@@ -194,7 +194,7 @@ fn missing(id: &str) -> Problem {
     Problem::not_found("Webhook endpoint", id)
 }
 
-fn parse(id: &str) -> Result<EndpointId, Problem> {
+pub(super) fn parse(id: &str) -> Result<EndpointId, Problem> {
     EndpointId::parse(id).ok_or_else(|| missing(id))
 }
 

@@ -16,7 +16,6 @@ mod options;
 pub mod secrets;
 pub mod states;
 pub mod trial;
-mod undelivered;
 
 use std::collections::BTreeMap;
 
@@ -33,7 +32,7 @@ pub use self::filter::{Filter, Term};
 pub use self::headers::{HEADERS_MAX, Headers};
 pub use self::options::{MAX_IN_FLIGHT, Options, Ordering, TIMEOUT_MS};
 pub use self::secrets::{Keys, Role};
-pub use self::undelivered::undelivered;
+use super::backlog;
 use super::links::View;
 use crate::actor::Actor;
 use crate::audit;
@@ -218,4 +217,13 @@ pub async fn is_under_filter(
         .one(connection)
         .await?;
     Ok(number == Some(view.filter_number))
+}
+
+/// How many events an endpoint has not received yet, as far as they are written down, counted to a bound.
+///
+/// # Errors
+/// The database fails.
+pub async fn undelivered(store: &Store, row: &endpoints::Model) -> Result<u64, DbErr> {
+    let summary = backlog::summary(store, row).await?;
+    Ok(u64::try_from(summary.undelivered).unwrap_or(0))
 }

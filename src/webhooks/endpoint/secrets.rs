@@ -74,6 +74,15 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// One secret, and no key.
+    pub fn of(current: WebhookSecret) -> Self {
+        Self {
+            current,
+            second: None,
+            signer: None,
+        }
+    }
+
     /// Those of an endpoint.
     pub(super) fn open(
         master_key: &MasterKey,

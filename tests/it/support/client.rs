@@ -114,10 +114,12 @@ impl Admin {
         self.ask("GET", path, None).await
     }
 
+    /// Posts something.
     pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
         self.ask("POST", path, Some(body.to_string())).await
     }
 
+    /// Asks for something that succeeds.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<String>) -> Value {
         let mut last = String::new();
         for base in self.bases.iter() {

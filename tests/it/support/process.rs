@@ -223,7 +223,7 @@ impl Drop for Node {
 }
 
 /// The binary, without any setting from our own environment.
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(BINARY);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ROLLCALL_") {
