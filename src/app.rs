@@ -23,11 +23,11 @@ use crate::activity::Activity;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Backend, Config};
 use crate::context::Context;
-use crate::first_start;
+use crate::first_start::{self, generation};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::outbound::{AddressPolicy, TimeLimits, WebhookClient};
-use crate::secrets::MasterKey;
+use crate::secrets::{MasterKey, SecretError};
 use crate::storage::schema::{self, State};
 use crate::storage::{Opener, Store};
 use crate::web::connections::Connections;
@@ -37,7 +37,7 @@ use crate::webhooks::{driver, replay, snapshot};
 use crate::{api, jobs, requests, scim};
 
 /// The fact that tells a wrong master key.
-const MASTER_KEY_CHECK: &str = "master_key_check";
+pub const MASTER_KEY_CHECK: &str = "master_key_check";
 /// A client has this long to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection without requests stays open for this long; longer than providers pause.
@@ -117,7 +117,8 @@ pub async fn start_with(mut config: Config, clock: Arc<dyn Clock>) -> anyhow::Re
     }
     let (store, master_key) = open(&config, Opener::Server, Arc::clone(&clock)).await?;
     let first_api_key = first_start::api_key(&store).await?;
-    let generation = first_start::generation(&store).await?;
+    let generation =
+        generation::at_start(&store, clock.now(), config.database.lossy_failover).await?;
     let context = context(&config, store, master_key, clock);
     let mut running = Running {
         address: config.listen,
@@ -173,9 +174,9 @@ pub async fn open(
     } else {
         schema::read_fact(store.statement_connection(), MASTER_KEY_CHECK).await?
     };
-    let master_key = master_key(config, url.backend(), stored.is_none())?;
+    let mut master_key = master_key(config, url.backend(), stored.is_none())?;
     if let Some(stored) = &stored {
-        verify(&master_key, stored)?;
+        master_key = known_to(master_key, stored)?;
     }
     if opener == Opener::Server && config.migrate {
         for name in schema::migrate(&store).await? {
@@ -189,17 +190,28 @@ pub async fn open(
     if stored.is_none() && !schema::claim_fact(writer, MASTER_KEY_CHECK, &check).await? {
         // Another node was faster; its key must be ours.
         let stored = schema::read_fact(writer, MASTER_KEY_CHECK).await?;
-        verify(&master_key, stored.as_deref().unwrap_or(""))?;
+        master_key = known_to(master_key, stored.as_deref().unwrap_or(""))?;
     }
     Ok((store, master_key))
 }
 
-fn verify(master_key: &MasterKey, stored: &str) -> anyhow::Result<()> {
-    Ok(master_key.verify_check_value(&STANDARD.decode(stored).unwrap_or_default())?)
+/// The key as the database with this check value knows it.
+///
+/// # Errors
+/// It is not a key of that database.
+pub fn known_to(master_key: MasterKey, stored: &str) -> Result<MasterKey, SecretError> {
+    master_key.of_database(&STANDARD.decode(stored).unwrap_or_default())
 }
 
 /// The key from the configuration; on SQLite else from its file, which the first start makes.
-fn master_key(config: &Config, backend: Backend, may_create: bool) -> anyhow::Result<MasterKey> {
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn master_key(
+    config: &Config,
+    backend: Backend,
+    may_create: bool,
+) -> anyhow::Result<MasterKey> {
     if let Some(key) = &config.master_key {
         return MasterKey::parse(key.expose_secret())
             .context("ROLLCALL_MASTER_KEY (master_key) cannot be used");
@@ -246,7 +258,7 @@ pub fn context(
     }
 }
 
-fn start_workers(config: &Config, running: &Running, generation: u32) -> anyhow::Result<()> {
+fn start_workers(config: &Config, running: &Running, generation: i32) -> anyhow::Result<()> {
     let context = &running.context;
     if config.node.dispatcher {
         let policy = AddressPolicy::clone(&context.address_policy);

@@ -1,17 +1,17 @@
-//! What is made once per database: the first credentials, and the generation of its log.
+//! What is made once per database: the first credentials, and the [`generation`] of its log.
+
+pub mod generation;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::ids::ApiKeyId;
 use crate::secrets::{Token, TokenKind};
-use crate::storage::schema::{claim_fact, read_fact};
+use crate::storage::schema::claim_fact;
 use crate::storage::tables::api_keys;
 use crate::storage::{self, Lane, Store, UseCase, WriteTx, insert_new};
 
 const FIRST_CREDENTIALS: &str = "first_credentials";
-const GENERATION: &str = "generation";
-const FIRST_GENERATION: u32 = 1;
 /// How many databases in a row may have had their first start in one directory.
 const CREDENTIAL_FILES_MAX: u32 = 100;
 
@@ -56,19 +56,6 @@ impl UseCase for Claim {
         insert_new(tx, api_keys::ActiveModel::from(row)).await?;
         Ok(true)
     }
-}
-
-/// The generation of the log, which changes when a restored database takes up its sequences again.
-///
-/// # Errors
-/// The database fails.
-pub async fn generation(store: &Store) -> Result<u32, storage::Error> {
-    let connection = store.statement_connection();
-    claim_fact(connection, GENERATION, &FIRST_GENERATION.to_string()).await?;
-    let stored = read_fact(connection, GENERATION).await?;
-    Ok(stored
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(FIRST_GENERATION))
 }
 
 /// Writes the first credentials into a new file that only its owner can read; returns its path. A file

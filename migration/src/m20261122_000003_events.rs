@@ -104,7 +104,8 @@ fn events() -> TableCreateStatement {
 }
 
 /// The histories that sequences have belonged to. In one that began after something was lost, events
-/// past `position` have sequences at least `step` above those before it.
+/// past `position` have sequences at least `step` above those before it. `directories` is how many had
+/// events then.
 fn generations() -> TableCreateStatement {
     Table::create()
         .table("generations")
@@ -112,6 +113,7 @@ fn generations() -> TableCreateStatement {
         .col(big_integer("position"))
         .col(big_integer("step"))
         .col(string("cause"))
+        .col(big_integer("directories"))
         .col(timestamp_with_time_zone("started_at"))
         .take()
 }

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::events::{Kind, log};
 use crate::ids::{DirectoryId, EventId};
 use crate::storage::tables::{attempts, endpoints, events};
-use crate::storage::{Store, horizon, schema};
+use crate::storage::{Store, generation, horizon};
 use crate::webhooks::deliveries::{self, Delivery, Filter, Status};
 use crate::webhooks::links::{self, View};
 use crate::webhooks::{backlog, endpoint};
@@ -253,8 +253,8 @@ pub async fn log(caller: &Caller, request: ReadLog) -> Result<Value, Problem> {
 /// Events as an endpoint gets them that takes all types from the start.
 async fn entries(store: &Store, rows: Vec<events::Model>) -> Result<Vec<Value>, Problem> {
     let view = View::of_everything();
-    let generation = schema::read_fact(store.reader(), "generation").await?;
-    let generation: Option<u32> = generation.and_then(|text| text.parse().ok());
+    let generation = generation::newest(store.reader()).await?;
+    let generation = generation.map(|generation| generation.number);
     let mut entries = BTreeMap::new();
     for row in rows {
         let (shard, kind, at) = (row.shard, row.kind.clone(), row.created_at);

@@ -18,6 +18,7 @@ pub mod directory_states;
 pub mod endpoints;
 pub mod erasure;
 pub mod explanations;
+pub mod generations;
 pub mod groups;
 pub mod guard;
 pub mod health;

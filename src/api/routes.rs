@@ -11,8 +11,8 @@ use super::directory_states::VERBS;
 use super::requests::ListRequests;
 use super::tokens::{CreateToken, RotateToken};
 use super::{
-    Problem, api_keys, audit, checks, directories, directory_states, erasure, explanations, health,
-    idempotency, organizations, read, requests, tokens,
+    Problem, api_keys, audit, checks, directories, directory_states, erasure, explanations,
+    generations, health, idempotency, organizations, read, requests, tokens,
 };
 use crate::web::front::Refused;
 
@@ -39,6 +39,7 @@ pub fn configure(config: &mut ServiceConfig) {
             scope("/admin/v1")
                 .service(endpoint("/api_keys").route(post().to(create_api_key)))
                 .service(endpoint("/audit_entries").route(get().to(list_audit_entries)))
+                .service(endpoint("/generations").route(get().to(list_generations)))
                 .service(
                     endpoint("/organizations/{id}/restore").route(post().to(restore_organization)),
                 )
@@ -165,6 +166,10 @@ async fn list_audit_entries(caller: Caller, request: HttpRequest) -> Answer {
     let search = read::query(request.query_string())?;
     let view = audit::list(&caller, search).await?;
     Ok(HttpResponse::Ok().json(view))
+}
+
+async fn list_generations(caller: Caller) -> Answer {
+    Ok(HttpResponse::Ok().json(generations::list(&caller).await?))
 }
 
 async fn create_directory(caller: Caller, request: HttpRequest, payload: Payload) -> Answer {

@@ -37,6 +37,12 @@ pub(super) enum Verb {
     Demo(DemoArguments),
     /// Send an identity provider's traffic to any SCIM endpoint
     Simulate(SimulateArguments),
+    /// Copy the SQLite database into a new file, while the server runs
+    Backup(BackupArguments),
+    /// Put a backup in the place of the database, and begin a new generation
+    Restore(RestoreArguments),
+    /// Look for what is wrong with this installation; exit 1 if there is something
+    Doctor(DoctorArguments),
     /// Master keys
     #[command(subcommand)]
     Key(KeyVerb),
@@ -85,6 +91,35 @@ pub(super) struct MigrateArguments {
     /// Only say what would be done; exit 1 if there is something to do
     #[arg(long)]
     pub(super) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackupArguments {
+    /// The file to make
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArguments {
+    /// The backup
+    #[arg(required_unless_present = "new_generation")]
+    pub(super) file: Option<PathBuf>,
+    /// Only begin a new generation: the database has been restored by its own tools
+    #[arg(long, conflicts_with_all = ["file", "force"])]
+    pub(super) new_generation: bool,
+    /// Restore although there is a database; it is kept beside the new one
+    #[arg(long)]
+    pub(super) force: bool,
+    /// The highest Rollcall-Generation that receivers have seen, if neither database knows it
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=1_000_000))]
+    pub(super) above: i32,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -145,6 +180,11 @@ impl From<Provider> for Dialect {
 pub(super) enum KeyVerb {
     /// Print a new master key
     New,
+    /// Seal everything with the newest master key, while servers run
+    ///
+    /// 1. Put a new key in front of the old one on every node (in the key file a line, in ROLLCALL_MASTER_KEY
+    /// a space between them) and restart the nodes. 2. Run this. 3. Take the old key out.
+    Rotate,
 }
 
 /// Where to administer, and how to print.

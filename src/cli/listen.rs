@@ -129,7 +129,7 @@ impl Listener {
         };
         let now = SystemClock.now();
         let generation = entry.get("generation").and_then(Value::as_u64);
-        let generation = generation.and_then(|number| u32::try_from(number).ok());
+        let generation = generation.and_then(|number| i32::try_from(number).ok());
         let headers = request::headers(
             &sending,
             &self.keys,

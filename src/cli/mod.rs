@@ -7,8 +7,11 @@
 mod administer;
 mod arguments;
 mod audit;
+mod backup;
 mod deliveries;
+mod doctor;
 mod endpoints;
+mod keys;
 mod listen;
 mod serve;
 mod snapshots;
@@ -60,6 +63,10 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<bool> {
         Verb::Demo(demo) => run_demo(demo).await,
         Verb::Simulate(simulation) => simulate(simulation).await,
         Verb::Key(KeyVerb::New) => print_line(&MasterKey::generate().expose()).map(|()| true),
+        Verb::Key(KeyVerb::Rotate) => keys::rotate(&Config::load(file)?).await,
+        Verb::Backup(arguments) => backup::make(&Config::load(file)?, &arguments.file).await,
+        Verb::Restore(arguments) => backup::restore(&Config::load(file)?, arguments).await,
+        Verb::Doctor(arguments) => doctor::run(&Config::load(file)?, arguments.json).await,
         Verb::ApiKey(verb) => administer::run(file, verb.into_request()).await,
         Verb::Org(verb) => administer::run(file, verb.into_request()).await,
         Verb::Directory(verb) => administer::run(file, verb.into_request()).await,

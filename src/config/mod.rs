@@ -65,6 +65,8 @@ pub struct Config {
     /// The file that holds it, if not in `data_dir`; see [`Config::master_key_file`].
     #[serde(deserialize_with = "read::optional_path")]
     pub master_key_file: Option<PathBuf>,
+    /// What holds for the database.
+    pub database: Database,
     /// Proxies whose `X-Forwarded-For` is believed.
     #[serde(deserialize_with = "read::networks")]
     pub trusted_proxies: Vec<IpNet>,
@@ -94,6 +96,15 @@ pub struct Config {
     pub log: Log,
     /// What this process does.
     pub node: Node,
+}
+
+/// Settings for the database.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// May a promoted standby lack what its predecessor had acknowledged?
+    #[serde(deserialize_with = "read::flag")]
+    pub lossy_failover: bool,
 }
 
 /// Settings for sending webhooks.

@@ -1,10 +1,12 @@
 //! Watches for gaps in the sequences of directories while a shard is read from front to back. Pure.
 //!
-//! A gap must never be seen: it would mean that an event was read past before it was visible.
+//! A gap must never be seen: it would mean that an event was read past before it was visible. The step by
+//! which a new generation sets itself off from the one before it is not one.
 
 use std::collections::HashMap;
 
 use crate::ids::DirectoryId;
+use crate::storage::generation::SEQUENCE_STEP;
 
 /// What has been read of one shard.
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ impl GapWatch {
             }
             if let Some(sequence) = row.sequence {
                 let newest = self.newest.get(&row.directory_id);
-                if newest.is_some_and(|newest| *newest + 1 != sequence) {
+                if newest.is_some_and(|newest| !follows(*newest, sequence)) {
                     return index;
                 }
                 self.newest.insert(row.directory_id, sequence);
@@ -54,6 +56,13 @@ impl GapWatch {
     pub fn forget(&mut self, directory_id: DirectoryId) {
         self.newest.remove(&directory_id);
     }
+}
+
+/// Whether nothing can be missing between two sequences of a directory: one is next to the other, or whole
+/// generations lie between them.
+fn follows(newest: i64, sequence: i64) -> bool {
+    let between = sequence - newest - 1;
+    between >= 0 && between % SEQUENCE_STEP == 0
 }
 
 #[cfg(test)]
@@ -92,5 +101,18 @@ mod tests {
         assert_eq!(watch.check(3, &[row(one, 4, 5)]), 0);
         watch.forget(one);
         assert_eq!(watch.check(3, &[row(one, 4, 5)]), 1);
+    }
+
+    #[test]
+    fn the_step_of_a_new_generation_is_no_gap() {
+        let one = DirectoryId::generate();
+        let mut watch = GapWatch::default();
+        let rows = [
+            row(one, 1, 7),
+            row(one, 2, 8 + SEQUENCE_STEP),
+            row(one, 3, 9 + 3 * SEQUENCE_STEP),
+            row(one, 4, 11 + 4 * SEQUENCE_STEP),
+        ];
+        assert_eq!(watch.check(0, &rows), 3);
     }
 }

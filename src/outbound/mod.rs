@@ -8,15 +8,18 @@
 //! Neither returns the HTTP client's types or errors: an answer is plain data, and a [`Failure`]
 //! says in one word what went wrong.
 
+mod certificate;
 mod failure;
 mod guard;
 mod peer;
+mod reach;
 mod resolver;
 mod webhook;
 
 pub use failure::{Failure, FailureKind};
 pub use guard::{AddressPolicy, Forbidden, Target, UrlError};
 pub use peer::{ApiClient, ApiError, ApiResponse};
+pub use reach::{Reached, reach};
 pub use webhook::{Outcome, TimeLimits, WebhookClient};
 
 /// What receivers see as `User-Agent`.

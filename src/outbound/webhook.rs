@@ -203,6 +203,17 @@ fn build(
     limits: TimeLimits,
     allowed_networks_only: bool,
 ) -> Result<Client, SetupError> {
+    builder(policy, limits, allowed_networks_only)
+        .build()
+        .map_err(|error| SetupError::new(&error))
+}
+
+/// A client that goes only where the policy lets it, and nowhere else than it is told.
+pub(super) fn builder(
+    policy: &AddressPolicy,
+    limits: TimeLimits,
+    allowed_networks_only: bool,
+) -> ClientBuilder {
     ClientBuilder::new()
         .user_agent(USER_AGENT)
         .dns_resolver(GuardedResolver::new(policy.clone(), allowed_networks_only))
@@ -215,8 +226,6 @@ fn build(
         .http2_max_header_list_size(RESPONSE_HEAD_BYTES_MAX)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST_MAX)
         .pool_idle_timeout(IDLE_CONNECTION_LIMIT)
-        .build()
-        .map_err(|error| SetupError::new(&error))
 }
 
 fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, Failure> {

@@ -2,8 +2,12 @@
 //!
 //! As text it is `rcmk_` and 43 characters of Base64url without padding. It comes from the
 //! configuration or from a key file that only its owner can read; the file is made once, whole or
-//! not at all, and never overwritten. A check value in the database tells at the start whether
-//! this is the key that the database was set up with.
+//! not at all, and never overwritten.
+//!
+//! While one key takes over from another there are several, set apart by white space, the newest
+//! first: it seals, and all of them open. What must not change with it (the keys of the audit
+//! trail) is derived from a *root* that the database holds, sealed. That is also the check value
+//! which tells at the start whether this is a key of this database.
 
 use std::fmt;
 use std::fs;
@@ -12,47 +16,60 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{SecretError, fill_random, sealed};
 
 const PREFIX: &str = "rcmk_";
 const CHECK_PURPOSE: &str = "master-key-check";
-const CHECK_TEXT: &[u8] = b"this database belongs to this master key";
+const ROOT_PURPOSE: &str = "root";
 
-/// The key that seals signing secrets.
+type Bytes = Zeroizing<[u8; 32]>;
+
+/// The key that seals signing secrets, and those before it that still open them.
 #[derive(Clone)]
-pub struct MasterKey(Zeroizing<[u8; 32]>);
+pub struct MasterKey {
+    newest: Bytes,
+    older: Vec<Bytes>,
+    root: Bytes,
+}
 
 impl MasterKey {
     /// Makes a new key.
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0_u8; 32]);
         fill_random(bytes.as_mut_slice());
-        Self(bytes)
+        Self::of(bytes, Vec::new())
     }
 
-    /// Reads the text form; white space around it is ignored.
+    fn of(newest: Bytes, older: Vec<Bytes>) -> Self {
+        let root = sealed::derive(&newest, ROOT_PURPOSE);
+        Self {
+            newest,
+            older,
+            root,
+        }
+    }
+
+    /// Reads the text form: one key, or several, the newest first, set apart by white space.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
-        let encoded = text
-            .trim()
-            .strip_prefix(PREFIX)
-            .ok_or(SecretError::NotAMasterKey)?;
-        // The decoder's error quotes a byte of the key: it is dropped on purpose.
-        let decoded = URL_SAFE_NO_PAD.decode(encoded).map(Zeroizing::new).ok();
-        let bytes = decoded
-            .and_then(|decoded| <[u8; 32]>::try_from(decoded.as_slice()).ok())
-            .ok_or(SecretError::NotAMasterKey)?;
-        Ok(Self(Zeroizing::new(bytes)))
+        let keys: Result<Vec<Bytes>, SecretError> = text.split_whitespace().map(bytes_of).collect();
+        let mut keys = keys?.into_iter();
+        let newest = keys.next().ok_or(SecretError::NotAMasterKey)?;
+        Ok(Self::of(newest, keys.collect()))
     }
 
-    /// The text form, for a key file or for showing it once.
+    /// The text form of the newest key, for a key file or for showing it once.
     pub fn expose(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 43));
         text.push_str(PREFIX);
-        URL_SAFE_NO_PAD.encode_string(self.0.as_slice(), &mut text);
+        URL_SAFE_NO_PAD.encode_string(self.newest.as_slice(), &mut text);
         text
+    }
+
+    /// Whether there are older keys beside the newest.
+    pub fn has_older(&self) -> bool {
+        !self.older.is_empty()
     }
 
     /// Reads the key file; makes it first when there is none and `may_create` allows that.
@@ -78,40 +95,77 @@ impl MasterKey {
 
     /// Seals a value. `purpose` selects the derived key, `aad` binds the value to its row.
     pub fn seal(&self, purpose: &str, aad: &str, plaintext: &[u8]) -> Vec<u8> {
-        sealed::seal(&self.0, purpose, aad, plaintext)
+        sealed::seal(&self.newest, purpose, aad, plaintext)
     }
 
-    /// Opens a value sealed with the same key, purpose and `aad`.
+    /// Opens a value sealed with one of the keys and with the same purpose and `aad`.
     pub fn open(
         &self,
         purpose: &str,
         aad: &str,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-        sealed::open(&self.0, purpose, aad, sealed)
+        [&self.newest]
+            .into_iter()
+            .chain(&self.older)
+            .find_map(|key| sealed::open(key, purpose, aad, sealed).ok())
+            .ok_or(SecretError::NotOpened)
     }
 
-    /// A key for one purpose that is not sealing.
-    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
-        sealed::derive(&self.0, purpose)
-    }
-
-    /// A value to store with a new database, for [`MasterKey::verify_check_value`].
-    pub fn check_value(&self) -> Vec<u8> {
-        self.seal(CHECK_PURPOSE, "", CHECK_TEXT)
-    }
-
-    /// Is this the key with which the stored check value was made?
-    pub fn verify_check_value(&self, stored: &[u8]) -> Result<(), SecretError> {
-        let is_right = self
-            .open(CHECK_PURPOSE, "", stored)
-            .is_ok_and(|opened| opened.as_slice().ct_eq(CHECK_TEXT).into());
-        if is_right {
-            Ok(())
-        } else {
-            Err(SecretError::WrongMasterKey)
+    /// Seals a value anew if it was not sealed with the newest key; `None` if it was.
+    pub fn reseal(
+        &self,
+        purpose: &str,
+        aad: &str,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, SecretError> {
+        if sealed::open(&self.newest, purpose, aad, sealed).is_ok() {
+            return Ok(None);
         }
+        let opened = self.open(purpose, aad, sealed)?;
+        Ok(Some(self.seal(purpose, aad, &opened)))
     }
+
+    /// A key for one purpose that is not sealing; it stays when the master key is changed.
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        sealed::derive(&self.root, purpose)
+    }
+
+    /// A value to store with a new database, for [`MasterKey::of_database`].
+    pub fn check_value(&self) -> Vec<u8> {
+        self.seal(CHECK_PURPOSE, "", self.root.as_slice())
+    }
+
+    /// The check value sealed with the newest key; `None` if it is already.
+    pub fn reseal_check_value(&self, stored: &[u8]) -> Result<Option<Vec<u8>>, SecretError> {
+        self.reseal(CHECK_PURPOSE, "", stored)
+            .or(Err(SecretError::WrongMasterKey))
+    }
+
+    /// The key as the database with the stored check value knows it, if it is one of that database.
+    pub fn of_database(self, stored: &[u8]) -> Result<Self, SecretError> {
+        let opened = self.open(CHECK_PURPOSE, "", stored).ok();
+        let root = opened
+            .and_then(|opened| <[u8; 32]>::try_from(opened.as_slice()).ok())
+            .ok_or(SecretError::WrongMasterKey)?;
+        Ok(Self {
+            root: Zeroizing::new(root),
+            ..self
+        })
+    }
+}
+
+/// Reads one key.
+fn bytes_of(text: &str) -> Result<Bytes, SecretError> {
+    let encoded = text
+        .strip_prefix(PREFIX)
+        .ok_or(SecretError::NotAMasterKey)?;
+    // The decoder's error quotes a byte of the key: it is dropped on purpose.
+    let decoded = URL_SAFE_NO_PAD.decode(encoded).map(Zeroizing::new).ok();
+    decoded
+        .and_then(|decoded| <[u8; 32]>::try_from(decoded.as_slice()).ok())
+        .map(Zeroizing::new)
+        .ok_or(SecretError::NotAMasterKey)
 }
 
 impl fmt::Debug for MasterKey {
@@ -278,10 +332,36 @@ mod tests {
     fn the_check_value_tells_the_right_key_from_a_wrong_one() {
         let key = MasterKey::generate();
         let stored = key.check_value();
-        assert!(key.verify_check_value(&stored).is_ok());
-        let other = MasterKey::generate().verify_check_value(&stored);
+        let known = key.clone().of_database(&stored).unwrap();
+        assert_eq!(*known.derive("p"), *key.derive("p"));
+        let other = MasterKey::generate().of_database(&stored);
         assert!(matches!(other, Err(SecretError::WrongMasterKey)));
-        assert!(key.verify_check_value(&[]).is_err());
+        assert!(key.of_database(&[]).is_err());
+    }
+
+    #[test]
+    fn a_new_key_takes_over_and_what_was_derived_stays() {
+        let old = MasterKey::generate();
+        let (sealed, check) = (old.seal("p", "a", b"text"), old.check_value());
+        let new = MasterKey::generate();
+        let both = format!("{}\n{}\n", *new.expose(), *old.expose());
+        let both = MasterKey::parse(&both).unwrap();
+        let both = both.of_database(&check).unwrap();
+        assert!(both.has_older() && !new.has_older());
+        assert_eq!(both.open("p", "a", &sealed).unwrap().as_slice(), b"text");
+        assert_eq!(*both.derive("chain"), *old.derive("chain"));
+
+        let resealed = both.reseal("p", "a", &sealed).unwrap().unwrap();
+        assert_eq!(new.open("p", "a", &resealed).unwrap().as_slice(), b"text");
+        assert!(old.open("p", "a", &resealed).is_err());
+        assert!(both.reseal("p", "a", &resealed).unwrap().is_none());
+        assert!(both.reseal("p", "b", &sealed).is_err(), "of another row");
+
+        let check = both.reseal_check_value(&check).unwrap().unwrap();
+        assert!(both.reseal_check_value(&check).unwrap().is_none());
+        let alone = new.of_database(&check).unwrap();
+        assert_eq!(*alone.derive("chain"), *old.derive("chain"));
+        assert!(old.of_database(&check).is_err());
     }
 
     #[test]

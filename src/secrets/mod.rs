@@ -87,7 +87,7 @@ pub enum SecretError {
     /// The database was sealed with another master key.
     #[error(
         "the master key is not the one this database was set up with; \
-         point master_key or master_key_file at the original key"
+         point master_key or master_key_file at the key that was last in use"
     )]
     WrongMasterKey,
     /// A sealed value was altered, moved to another row, or sealed with another key.

@@ -113,6 +113,9 @@ impl Dialect {
                 .idle_timeout(None::<Duration>)
                 .max_lifetime(None::<Duration>)
                 .map_sqlx_sqlite_opts(move |options| sqlite_options(options, purpose));
+        } else {
+            // PgBouncer refuses the parameter, and we have no floating-point numbers.
+            options.map_sqlx_postgres_opts(|options| options.extra_float_digits(None));
         }
         sea_orm::Database::connect(options).await
     }

@@ -17,11 +17,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 
+pub mod backup;
 pub mod counts;
 pub mod database;
 pub mod dialect;
 pub mod error;
+pub mod generation;
 pub mod horizon;
+pub mod inspect;
+mod pooler;
 pub mod schema;
 pub mod sql;
 pub mod tables;
@@ -86,6 +90,12 @@ pub enum OpenError {
     /// The directory or lock file cannot be made.
     #[error("cannot use the database file {0}: {1}")]
     File(String, #[source] std::io::Error),
+    /// What stands between us and PostgreSQL loses prepared statements.
+    #[error(
+        "a pooler in front of PostgreSQL does not keep prepared statements: use PgBouncer 1.21 or \
+         newer with max_prepared_statements = 200, or name PostgreSQL itself in database_url"
+    )]
+    Pooler,
     /// The database does not answer or refuses us.
     #[error("cannot open the database: {}", one_line(.0))]
     Connect(#[source] sea_orm::DbErr),
@@ -123,11 +133,15 @@ impl Store {
         } else {
             None
         };
+        let reader = connect(dialect, url, Purpose::Read).await?;
+        if dialect == Dialect::Postgres {
+            pooler::refuse_forgetful(&writer, &reader).await?;
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 dialect,
                 writer,
-                reader: connect(dialect, url, Purpose::Read).await?,
+                reader,
                 dispatch: connect(dialect, url, Purpose::Dispatch).await?,
                 lease,
                 clock,
@@ -215,16 +229,25 @@ fn prepare_file(file: &std::path::Path, opener: Opener) -> Result<Option<File>, 
     if opener == Opener::Command {
         return Ok(None);
     }
-    let mut path = file.as_os_str().to_owned();
-    path.push(".lock");
+    let lock = take_lock(file)?;
+    backup::make_private(file).map_err(|error| OpenError::File(name, error))?;
+    Ok(Some(lock))
+}
+
+/// Takes the lock beside a SQLite file, which whoever serves it or replaces it holds.
+///
+/// # Errors
+/// Somebody else holds it, or it cannot be made.
+pub fn take_lock(file: &std::path::Path) -> Result<File, OpenError> {
+    let name = file.display().to_string();
     let lock = File::options()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(path)
+        .open(backup::beside(file, ".lock"))
         .map_err(|error| OpenError::File(name.clone(), error))?;
     match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
+        Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(name)),
         Err(std::fs::TryLockError::Error(error)) => Err(OpenError::File(name, error)),
     }

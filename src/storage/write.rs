@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 
 use super::counts::{self, Difference};
 use super::database::limited;
+use super::generation::last_taken;
 use super::tables::{directories, events, scim_tokens};
 use super::{Dialect, Error, Store, horizon};
 use crate::actor::Actor;
@@ -601,7 +602,7 @@ async fn flush_events(shared: &Shared) -> Result<u32, DbErr> {
         let sequence = if draft.is_sequenced {
             let last = match newest.get(&draft.directory_id) {
                 Some(last) => *last,
-                None => limited(newest_sequence(&shared.connection, draft.directory_id)).await?,
+                None => limited(last_taken(&shared.connection, draft.directory_id)).await?,
             };
             newest.insert(draft.directory_id, last + 1);
             Some(last + 1)

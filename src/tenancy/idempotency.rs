@@ -5,6 +5,10 @@
 //! process that dies in between leaves a claim without an answer; after a minute it is taken over, and
 //! the request is carried out again.
 
+mod reseal;
+
+pub use self::reseal::reseal;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveValue, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter,
@@ -89,6 +93,12 @@ pub enum Error {
     /// The database failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Storage(error.into())
+    }
 }
 
 /// Claims the key of a request.

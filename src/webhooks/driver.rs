@@ -55,7 +55,7 @@ pub struct Tools {
     /// What opens the endpoints' secrets.
     pub master_key: Arc<MasterKey>,
     /// Which history the sequences belong to.
-    pub generation: u32,
+    pub generation: i32,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

@@ -193,9 +193,11 @@ impl Lookups {
 const SAME_USER: &str = "AND p.user_id = e.user_id";
 const SAME_GROUP: &str = "AND p.group_id = e.group_id";
 const SAME_PAIR: &str = "AND p.user_id = e.user_id AND p.group_id = e.group_id";
-/// The event before one in its directory.
-const PRIOR: &str = "(SELECT p.position FROM events p WHERE p.directory_id = e.directory_id \
-     AND p.sequence = e.sequence - 1 AND p.position > $2 AND p.position <= $3)";
+/// The event before one in its directory: not simply one less, since a new generation begins a step above the one
+/// before it.
+const PRIOR: &str = "(SELECT q.position FROM (SELECT p.position FROM events p \
+     WHERE p.directory_id = e.directory_id AND p.sequence < e.sequence \
+     ORDER BY p.sequence DESC LIMIT 1) q WHERE q.position > $2 AND q.position <= $3)";
 
 /// Those of `rows` whose directories a filter reaches and that have nothing in `found` yet, as far as they
 /// come after where it came into force.

@@ -16,7 +16,7 @@ pub fn replay_mark(mark: &str) -> (String, String) {
 pub fn headers(
     sending: &Sending,
     keys: &Keys,
-    generation: u32,
+    generation: i32,
     now_ms: i64,
 ) -> Vec<(String, String)> {
     let offer = &sending.offer;

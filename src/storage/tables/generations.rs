@@ -12,6 +12,7 @@ pub struct Model {
     pub position: i64,
     pub step: i64,
     pub cause: String,
+    pub directories: i64,
     pub started_at: DateTimeUtc,
 }
 

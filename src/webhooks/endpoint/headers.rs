@@ -11,7 +11,7 @@ use crate::storage::tables::endpoints;
 pub const HEADERS_MAX: usize = 20;
 const NAME_BYTES_MAX: usize = 100;
 const VALUE_BYTES_MAX: usize = 1_000;
-const PURPOSE: &str = "webhook-headers";
+pub(super) const PURPOSE: &str = "webhook-headers";
 /// What frames the request, or is ours to say.
 const RESERVED: [&str; 10] = [
     "connection",

@@ -15,8 +15,8 @@ use crate::storage::tables::endpoints;
 use crate::storage::{Lane, Store, UseCase, WriteTx};
 
 /// What the secrets of an endpoint are sealed for.
-const SECRET_PURPOSE: &str = "webhook-secret";
-const SIGNING_KEY_PURPOSE: &str = "webhook-signing-key";
+pub(super) const SECRET_PURPOSE: &str = "webhook-secret";
+pub(super) const SIGNING_KEY_PURPOSE: &str = "webhook-signing-key";
 
 /// What a second secret is to the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

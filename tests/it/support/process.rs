@@ -37,6 +37,11 @@ impl Installation {
         Self::new(Some(server.create_database()))
     }
 
+    /// Any number of nodes on the empty PostgreSQL database at `url`.
+    pub(crate) fn at(url: &str) -> Self {
+        Self::new(Some(url.to_owned()))
+    }
+
     fn new(database_url: Option<String>) -> Self {
         Self {
             files: TempDir::with_prefix("rollcall-test-").expect("a temporary directory"),
@@ -134,10 +139,34 @@ impl Node {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
+    /// How a setting is set, or "".
+    pub(crate) fn setting(&self, name: &str) -> &str {
+        let found = self.settings.iter().find(|(known, _)| *known == name);
+        found.map_or("", |(_, value)| value.as_str())
+    }
+
     /// Changes a setting from the next start on.
     pub(crate) fn set(&mut self, name: &'static str, value: &str) {
         self.settings.retain(|(known, _)| *known != name);
         self.settings.push((name, value.to_owned()));
+    }
+
+    /// The binary with its settings, for a verb beside it.
+    pub(crate) fn verb(&self, arguments: &[&str]) -> Command {
+        let mut command = command();
+        for (name, value) in &self.settings {
+            command.env(format!("ROLLCALL_{name}"), value);
+        }
+        command
+            .args(arguments)
+            .current_dir(&self.directory)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn launch(&mut self) {
@@ -146,14 +175,8 @@ impl Node {
             .append(true)
             .open(self.directory.join("log"))
             .expect("a log file");
-        let mut command = command();
-        for (name, value) in &self.settings {
-            command.env(format!("ROLLCALL_{name}"), value);
-        }
-        let child = command
-            .arg("serve")
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
+        let child = self
+            .verb(&["serve"])
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log)
             .spawn()
@@ -231,6 +254,25 @@ pub(crate) fn command() -> Command {
         }
     }
     command
+}
+
+/// The output of a verb that must succeed.
+#[track_caller]
+pub(crate) fn succeed(mut command: Command) -> String {
+    let output = command.output().expect("it runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// The one line with which a verb must fail.
+#[track_caller]
+pub(crate) fn fail(mut command: Command) -> String {
+    let output = command.output().expect("it runs");
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    told
 }
 
 /// A master key, made as an operator would.
