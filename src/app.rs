@@ -246,6 +246,7 @@ pub fn context(
         address_policy: Arc::new(AddressPolicy {
             allow_networks: config.webhooks.allow_networks.clone(),
         }),
+        name_servers: config.webhooks.name_servers.clone().into(),
         limits: Arc::new(Limits::new(&config.limits)),
         directories: config.directories,
         requests: config.requests,
@@ -265,7 +266,11 @@ fn start_workers(config: &Config, running: &Running, generation: i32) -> anyhow:
         let tools = driver::Tools {
             store: context.store.clone(),
             clock: Arc::clone(&context.clock),
-            client: WebhookClient::new(policy, TimeLimits::default())?,
+            client: WebhookClient::new(
+                policy,
+                TimeLimits::default(),
+                &config.webhooks.name_servers,
+            )?,
             master_key: Arc::clone(&context.master_key),
             generation,
             metrics: Arc::clone(&context.metrics),

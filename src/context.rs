@@ -1,5 +1,6 @@
 //! What every request handler has at hand; cheap to clone.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use url::Url;
@@ -28,6 +29,8 @@ pub struct Context {
     pub public_url: Arc<Url>,
     /// Which addresses webhooks may go to.
     pub address_policy: Arc<AddressPolicy>,
+    /// Who is asked where receivers are; nobody stands for the system's name servers.
+    pub name_servers: Arc<[SocketAddr]>,
     /// How much anybody may ask for.
     pub limits: Arc<Limits>,
     /// What holds for all directories.

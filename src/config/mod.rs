@@ -114,6 +114,9 @@ pub struct Webhooks {
     /// Networks exempt from the rules about addresses.
     #[serde(deserialize_with = "read::networks")]
     pub allow_networks: Vec<IpNet>,
+    /// The name servers to ask; empty for those of the system.
+    #[serde(deserialize_with = "read::name_servers")]
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// Rates and counts (0: no limit) and sizes.

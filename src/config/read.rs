@@ -16,6 +16,8 @@ use url::Url;
 use super::{DatabaseUrl, Span};
 use crate::telemetry::Format;
 
+const NAME_SERVER_PORT: u16 = 53;
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Raw {
@@ -194,19 +196,46 @@ fn whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(
         .ok_or_else(|| unexpected(raw.shown(), expected))
 }
 
-pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let expected = "addresses and networks such as 10.0.0.0/8, ::1";
-    let parts = match Raw::read(deserializer, expected)? {
-        Raw::List(parts) => parts,
-        Raw::Text(text) => text
+/// A list, or text with commas or spaces in between.
+fn parts<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &str,
+) -> Result<Vec<String>, D::Error> {
+    match Raw::read(deserializer, expected)? {
+        Raw::List(parts) => Ok(parts),
+        Raw::Text(text) => Ok(text
             .split(|character: char| character == ',' || character.is_whitespace())
             .filter(|part| !part.is_empty())
             .map(String::from)
-            .collect(),
+            .collect()),
         raw @ (Raw::Flag(_) | Raw::Whole(_) | Raw::Other(_)) => {
-            return Err(unexpected(raw.shown(), expected));
+            Err(unexpected(raw.shown(), expected))
         }
+    }
+}
+
+pub(super) fn name_servers<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<SocketAddr>, D::Error> {
+    let expected = "addresses of name servers such as 10.0.0.53, [::1]:5353";
+    let server = |part: &String| {
+        part.parse::<SocketAddr>()
+            .or_else(|_no_port| {
+                part.parse::<IpAddr>()
+                    .map(|address| SocketAddr::new(address, NAME_SERVER_PORT))
+            })
+            .map_err(|_no_address| {
+                D::Error::custom(format_args!(
+                    "{part:?} is not the address of a name server; expected {expected}"
+                ))
+            })
     };
+    parts(deserializer, expected)?.iter().map(server).collect()
+}
+
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let expected = "addresses and networks such as 10.0.0.0/8, ::1";
+    let parts = parts(deserializer, expected)?;
     let network = |part: &String| {
         part.parse::<IpNet>()
             .map(|network| network.trunc())

@@ -123,11 +123,15 @@ fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
 fn a_file_may_write_lists_and_settings_as_text_or_as_they_are() {
     let config = load_file(
         "migrate = \"false\"\n[webhooks]\nallow_networks = [\"127.0.0.0/8\", \"::1\"]\n\
+         name_servers = \"10.0.0.53 [::1]:5353\"\n\
          [log]\nformat = \"json\"\nlevel = \"info,rollcall=debug\"\n[limits]\n",
     )
     .unwrap();
     assert!(!config.migrate);
     assert_eq!(config.webhooks.allow_networks.len(), 2);
+    let servers = config.webhooks.name_servers.iter();
+    let servers: Vec<String> = servers.map(ToString::to_string).collect();
+    assert_eq!(servers, ["10.0.0.53:53", "[::1]:5353"]);
     assert_eq!(config.log.format, telemetry::Format::Json);
 }
 
@@ -176,6 +180,11 @@ fn a_wrong_value_is_named_with_its_variable_and_what_is_allowed() {
             "ROLLCALL_TRUSTED_PROXIES",
             "10.0.0.0/8,proxy",
             "\"proxy\" is not a network",
+        ),
+        (
+            "ROLLCALL_WEBHOOKS__NAME_SERVERS",
+            "10.0.0.53,dns.example.com",
+            "\"dns.example.com\" is not the address of a name server",
         ),
         (
             "ROLLCALL_PUBLIC_URL",

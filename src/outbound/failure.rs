@@ -24,8 +24,18 @@ pub enum FailureKind {
     ForbiddenAddress,
     /// No connection was made: refused, unreachable.
     Connect,
-    /// The certificate or the TLS handshake.
+    /// The TLS handshake, in a way that has no word of its own.
     Tls,
+    /// What answers does not speak TLS.
+    NotTls,
+    /// What answers speaks no version of TLS that is still safe.
+    TlsVersion,
+    /// The certificate has expired, or is not valid yet.
+    CertificateExpired,
+    /// The certificate is for other names.
+    CertificateName,
+    /// Nobody whom this machine trusts vouches for the certificate.
+    CertificateUntrusted,
     /// No connection was made in time, TLS included.
     ConnectTimeout,
     /// The head of the answer did not come in time.
@@ -44,6 +54,11 @@ impl FailureKind {
             Self::ForbiddenAddress => "forbidden_address",
             Self::Connect => "connect",
             Self::Tls => "tls",
+            Self::NotTls => "not_tls",
+            Self::TlsVersion => "tls_version",
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateName => "certificate_name",
+            Self::CertificateUntrusted => "certificate_untrusted",
             Self::ConnectTimeout => "connect_timeout",
             Self::HeadTimeout => "head_timeout",
             Self::BodyTimeout => "body_timeout",
@@ -121,6 +136,8 @@ fn kind_of(error: &reqwest::Error, links: &[&(dyn Error + 'static)]) -> FailureK
         FailureKind::HeadTimeout
     } else if !error.is_connect() {
         FailureKind::Protocol
+    } else if let Some(error) = links.iter().find_map(|link| link.downcast_ref()) {
+        kind_of_tls(error)
     } else if links.iter().any(|link| is_handshake(*link)) {
         FailureKind::Tls
     } else {
@@ -128,16 +145,42 @@ fn kind_of(error: &reqwest::Error, links: &[&(dyn Error + 'static)]) -> FailureK
     }
 }
 
+fn kind_of_tls(error: &rustls::Error) -> FailureKind {
+    use rustls::{AlertDescription, CertificateError as Certificate, Error as Tls};
+    match error {
+        Tls::InvalidCertificate(
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. },
+        ) => FailureKind::CertificateExpired,
+        Tls::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => FailureKind::CertificateName,
+        Tls::InvalidCertificate(_) => FailureKind::CertificateUntrusted,
+        Tls::InvalidMessage(_) => FailureKind::NotTls,
+        Tls::PeerIncompatible(_) | Tls::AlertReceived(AlertDescription::ProtocolVersion) => {
+            FailureKind::TlsVersion
+        }
+        _ => FailureKind::Tls,
+    }
+}
+
 /// The TLS connector wraps whatever breaks a handshake into an I/O error of kind `Other` or
-/// `InvalidData`; what the operating system says about a connection has a code and another kind.
+/// `InvalidData`; of what the operating system says, only the end of a connection that was there
+/// already can happen during a handshake.
 fn is_handshake(link: &(dyn Error + 'static)) -> bool {
-    link.downcast_ref::<io::Error>().is_some_and(|error| {
-        let is_wrapped = matches!(
-            error.kind(),
-            io::ErrorKind::InvalidData | io::ErrorKind::Other
-        );
-        is_wrapped && error.raw_os_error().is_none()
-    })
+    link.downcast_ref::<io::Error>()
+        .is_some_and(|error| match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::Other => error.raw_os_error().is_none(),
+            kind => matches!(
+                kind,
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+            ),
+        })
 }
 
 /// The message of the innermost error: the layers above only say "error sending request".

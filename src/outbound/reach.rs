@@ -1,5 +1,6 @@
 //! Whether a webhook's receiver can be reached at all, without sending it an event.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -10,7 +11,7 @@ use url::Url;
 use super::failure::{Failure, FailureKind};
 use super::guard::AddressPolicy;
 use super::webhook::{TimeLimits, builder};
-use super::{SetupError, certificate};
+use super::{SetupError, certificate, resolver};
 
 /// A receiver that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +28,17 @@ pub struct Reached {
 /// It cannot be reached, or its certificate is not trusted.
 pub async fn reach(
     policy: &AddressPolicy,
+    name_servers: &[SocketAddr],
     url: &str,
     within: Duration,
 ) -> Result<Reached, Failure> {
     let target = policy
         .check_url(url)
         .map_err(|error| Failure::forbidden(&error))?;
-    let client = builder(policy, TimeLimits::default(), target.allowed_networks_only)
+    let names = resolver::names(name_servers)
+        .map_err(|error| Failure::new(FailureKind::Dns, &error.to_string()))?;
+    let only = target.allowed_networks_only;
+    let client = builder(policy, TimeLimits::default(), names, only)
         .tls_info(true)
         .build()
         .map_err(|error| Failure::new(FailureKind::Tls, &SetupError::new(&error).to_string()))?;

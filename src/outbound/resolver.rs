@@ -3,30 +3,80 @@
 //! The HTTP client dials exactly what this returns, so a name cannot answer harmlessly when it is
 //! checked and otherwise when it is dialled (DNS rebinding). One forbidden address rejects all: a
 //! name that points inside as well as outside is no receiver.
+//!
+//! The names are asked for here and not by the C library, whose lookups each hold a thread that no time
+//! limit gets back: a few names with a name server that stays silent would stop everybody's deliveries.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::system_conf::read_system_conf;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::guard::{AddressPolicy, Forbidden};
 
 const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
+/// So that a question lost on its way is asked again within the limit above.
+const QUESTION_LIMIT: Duration = Duration::from_millis(900);
+/// Whoever moves a receiver to another address does not wait longer for us than this.
+const CACHE_LIMIT: Duration = Duration::from_secs(30);
 /// The client tries addresses one after the other; more than this only spend the time limit.
 const ADDRESSES_MAX: usize = 16;
 
-/// The system's resolver behind an [`AddressPolicy`].
+/// What asks for the addresses of names: `servers`, or those of the system if there are none.
+pub(super) fn names(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    let (config, mut options) = match servers {
+        [] => read_system_conf().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the system's name servers cannot be read; asking 127.0.0.1");
+            let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
+            (asking(&[local]), ResolverOpts::default())
+        }),
+        servers => (asking(servers), ResolverOpts::default()),
+    };
+    options.timeout = QUESTION_LIMIT;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.positive_max_ttl = Some(CACHE_LIMIT);
+    options.negative_max_ttl = Some(CACHE_LIMIT);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    *builder.options_mut() = options;
+    builder.build()
+}
+
+fn asking(servers: &[SocketAddr]) -> ResolverConfig {
+    let server = |address: &SocketAddr| {
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+        let connections = connections.into_iter().map(|mut connection| {
+            connection.port = address.port();
+            connection
+        });
+        NameServerConfig::new(address.ip(), true, connections.collect())
+    };
+    ResolverConfig::from_name_servers(servers.iter().map(server).collect())
+}
+
+/// A resolver behind an [`AddressPolicy`].
 pub(super) struct GuardedResolver {
+    names: TokioResolver,
     policy: AddressPolicy,
     allowed_networks_only: bool,
 }
 
 impl GuardedResolver {
-    pub(super) fn new(policy: AddressPolicy, allowed_networks_only: bool) -> Self {
+    pub(super) fn new(
+        names: TokioResolver,
+        policy: AddressPolicy,
+        allowed_networks_only: bool,
+    ) -> Self {
         Self {
+            names,
             policy,
             allowed_networks_only,
         }
@@ -35,36 +85,49 @@ impl GuardedResolver {
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let names = self.names.clone();
         let policy = self.policy.clone();
         let allowed_networks_only = self.allowed_networks_only;
         Box::pin(async move {
-            // Port 0 stands for the URL's own.
-            let lookup = timeout(LOOKUP_LIMIT, lookup_host((name.as_str(), 0))).await;
-            let Ok(found) = lookup else {
-                let message = "the name server did not answer within 2 s";
-                return Err(io::Error::new(io::ErrorKind::NotFound, message).into());
+            let Ok(found) = timeout(LOOKUP_LIMIT, names.lookup_ip(name.as_str())).await else {
+                return Err(unknown("the name server did not answer within 2 s").into());
             };
-            let addresses: Vec<SocketAddr> = found?.take(ADDRESSES_MAX).collect();
+            let addresses: Vec<IpAddr> = found.map_err(|error| explain(&error))?.iter().collect();
             if addresses.is_empty() {
-                let message = "the name has no address";
-                return Err(io::Error::new(io::ErrorKind::NotFound, message).into());
+                return Err(unknown("the name has no address").into());
             }
             check_all(&policy, allowed_networks_only, &addresses)?;
-            Ok(Box::new(addresses.into_iter()) as Addrs)
+            // Port 0 stands for the URL's own.
+            let usable = addresses.into_iter().take(ADDRESSES_MAX);
+            Ok(Box::new(usable.map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
+    }
+}
+
+fn unknown(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, message)
+}
+
+fn explain(error: &NetError) -> io::Error {
+    if error.is_nx_domain() {
+        unknown("there is no such name")
+    } else if error.is_no_records_found() {
+        unknown("the name has no address")
+    } else {
+        unknown(&format!("the name servers give no address: {error}"))
     }
 }
 
 fn check_all(
     policy: &AddressPolicy,
     allowed_networks_only: bool,
-    addresses: &[SocketAddr],
+    addresses: &[IpAddr],
 ) -> Result<(), Forbidden> {
     addresses.iter().try_for_each(|address| {
         if allowed_networks_only {
-            policy.check_allowed_ip(address.ip())
+            policy.check_allowed_ip(*address)
         } else {
-            policy.check_ip(address.ip())
+            policy.check_ip(*address)
         }
     })
 }
@@ -73,11 +136,8 @@ fn check_all(
 mod tests {
     use super::*;
 
-    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-        texts
-            .iter()
-            .map(|text| SocketAddr::new(text.parse().unwrap(), 0))
-            .collect()
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     #[test]

@@ -11,8 +11,10 @@
 //! with its own connections and a stricter resolver, so that a connection opened for one kind of
 //! URL never serves the other.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use hickory_resolver::TokioResolver;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Response, redirect};
 use tokio::time::{Instant, timeout_at};
@@ -20,13 +22,15 @@ use url::Url;
 
 use super::failure::{Failure, FailureKind};
 use super::guard::AddressPolicy;
-use super::resolver::GuardedResolver;
+use super::resolver::{self, GuardedResolver};
 use super::{SetupError, USER_AGENT};
 
 const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 const EXCERPT_BYTES_MAX: usize = 4 * 1024;
 const RESPONSE_HEAD_BYTES_MAX: u32 = 16 * 1024;
 const RESPONSE_HEADERS_MAX: usize = 100;
+/// A colon, a space and the end of the line.
+const HEADER_EXTRA_BYTES: usize = 4;
 const RETRY_AFTER_BYTES_MAX: usize = 64;
 /// As many as one endpoint's lanes may use at a time.
 const IDLE_CONNECTIONS_PER_HOST_MAX: usize = 64;
@@ -88,10 +92,19 @@ pub struct WebhookClient {
 }
 
 impl WebhookClient {
-    /// Sets up the client; cheap to clone afterwards.
-    pub fn new(policy: AddressPolicy, limits: TimeLimits) -> Result<Self, SetupError> {
-        let usual = build(&policy, limits, false)?;
-        let allowed_networks_only = build(&policy, limits, true)?;
+    /// Sets up the client; cheap to clone afterwards. Addresses are asked for at `name_servers`, or at
+    /// those of the system if there are none.
+    ///
+    /// # Errors
+    /// There are no trusted certificates.
+    pub fn new(
+        policy: AddressPolicy,
+        limits: TimeLimits,
+        name_servers: &[SocketAddr],
+    ) -> Result<Self, SetupError> {
+        let names = resolver::names(name_servers).map_err(|error| SetupError(error.to_string()))?;
+        let usual = build(&policy, limits, names.clone(), false)?;
+        let allowed_networks_only = build(&policy, limits, names, true)?;
         Ok(Self {
             policy,
             limits,
@@ -167,7 +180,7 @@ impl WebhookClient {
             .send();
         let limit = self.limits.head.min(total);
         match timeout_at(started + limit, request).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => check_head(response),
             Ok(Err(error)) => Err(Failure::of(&error)),
             Err(_elapsed) => Err(Failure::no_head(limit)),
         }
@@ -201,9 +214,10 @@ impl WebhookClient {
 fn build(
     policy: &AddressPolicy,
     limits: TimeLimits,
+    names: TokioResolver,
     allowed_networks_only: bool,
 ) -> Result<Client, SetupError> {
-    builder(policy, limits, allowed_networks_only)
+    builder(policy, limits, names, allowed_networks_only)
         .build()
         .map_err(|error| SetupError::new(&error))
 }
@@ -212,11 +226,13 @@ fn build(
 pub(super) fn builder(
     policy: &AddressPolicy,
     limits: TimeLimits,
+    names: TokioResolver,
     allowed_networks_only: bool,
 ) -> ClientBuilder {
+    let resolver = GuardedResolver::new(names, policy.clone(), allowed_networks_only);
     ClientBuilder::new()
         .user_agent(USER_AGENT)
-        .dns_resolver(GuardedResolver::new(policy.clone(), allowed_networks_only))
+        .dns_resolver(resolver)
         .redirect(redirect::Policy::none())
         .referer(false)
         .no_proxy()
@@ -226,6 +242,18 @@ pub(super) fn builder(
         .http2_max_header_list_size(RESPONSE_HEAD_BYTES_MAX)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST_MAX)
         .pool_idle_timeout(IDLE_CONNECTION_LIMIT)
+}
+
+/// HTTP/2 is told the limit; of HTTP/1 more has been read by now, but no more than some 400 KiB.
+fn check_head(response: Response) -> Result<Response, Failure> {
+    let bytes = response.headers().iter().fold(0, |sum, (name, value)| {
+        sum + name.as_str().len() + value.len() + HEADER_EXTRA_BYTES
+    });
+    if bytes <= RESPONSE_HEAD_BYTES_MAX as usize {
+        return Ok(response);
+    }
+    let message = format!("the response's headers are longer than {RESPONSE_HEAD_BYTES_MAX} bytes");
+    Err(Failure::new(FailureKind::Protocol, &message))
 }
 
 fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, Failure> {

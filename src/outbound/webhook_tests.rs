@@ -30,7 +30,7 @@ fn hasty_client() -> WebhookClient {
 
 fn client_within(networks: &[&str], limits: TimeLimits) -> WebhookClient {
     let allow_networks = networks.iter().map(|text| text.parse().unwrap()).collect();
-    WebhookClient::new(AddressPolicy { allow_networks }, limits).unwrap()
+    WebhookClient::new(AddressPolicy { allow_networks }, limits, &[]).unwrap()
 }
 
 /// A server that reads a request and answers with the bytes given, then with the rest after the
@@ -216,7 +216,13 @@ async fn failures_are_told_apart() {
 
 #[tokio::test]
 async fn a_server_that_speaks_no_tls_is_a_tls_failure() {
-    for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
+    for (answer, expected) in [
+        (
+            &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+            FailureKind::NotTls,
+        ),
+        (b"", FailureKind::Tls),
+    ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}/", listener.local_addr().unwrap());
         let client = client(&["127.0.0.0/8"]);
@@ -228,7 +234,7 @@ async fn a_server_that_speaks_no_tls_is_a_tls_failure() {
             stream.shutdown().await.unwrap();
         };
         let (outcome, ()) = tokio::join!(post(&client, &url), plain);
-        assert_eq!(kind(&outcome), Some(FailureKind::Tls), "{outcome:?}");
+        assert_eq!(kind(&outcome), Some(expected), "{outcome:?}");
     }
 }
 

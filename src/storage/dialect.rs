@@ -7,7 +7,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{self, Connection as _};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
@@ -19,6 +21,25 @@ use crate::ids::DirectoryId;
 const ACQUIRE_SECONDS: u64 = 2;
 /// How long SQLite waits for another process's write, such as a command beside the server.
 const SQLITE_BUSY_SECONDS: u64 = 5;
+
+/// How long a connection is waited for that was left in the middle of something.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Lets only connections back into the pool that answer and are in no transaction.
+///
+/// One whose other end has gone silent would never come back, and its place in the pool with it. One whose
+/// transaction SQLite has ended by itself, because the disk was full, still counts as being in one: what
+/// is written on it next would be a part of a transaction that nobody commits.
+fn checked_at_release<D: sqlx::Database>(options: PoolOptions<D>) -> PoolOptions<D> {
+    options.after_release(|connection, _| {
+        Box::pin(async move {
+            tokio::time::timeout(RELEASE_LIMIT, connection.ping())
+                .await
+                .map_err(|_| sqlx::Error::PoolTimedOut)??;
+            Ok(!connection.is_in_transaction())
+        })
+    })
+}
 
 /// Which database this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +129,9 @@ impl Dialect {
             .acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS))
             .max_connections(self.pool_size(purpose))
             .min_connections(0);
+        options
+            .map_sqlx_postgres_pool_opts(checked_at_release)
+            .map_sqlx_sqlite_pool_opts(checked_at_release);
         if self == Self::Sqlite {
             options
                 .idle_timeout(None::<Duration>)

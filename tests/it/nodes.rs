@@ -325,3 +325,65 @@ async fn a_token_is_rotated_under_load_without_a_failure_and_revoked_on_every_no
         revoked - asked
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_users_with_one_name_on_two_nodes_one_is_created() {
+    let Some(server) = server() else { return };
+    let installation = Installation::on_postgres(server);
+    let (first, second) = (installation.launch(), installation.launch());
+    first.wait_until_ready().await;
+    second.wait_until_ready().await;
+    let nodes = [first.base(), second.base()];
+    let admin = Admin::new(&nodes, installation.api_key().await);
+    let scim = admin.directory().await;
+
+    for round in 0..3 {
+        let mut clients = JoinSet::new();
+        for node in nodes.into_iter().cycle().take(16) {
+            let scim = scim.through(node);
+            clients.spawn(async move {
+                let name = format!("user-{round}@example.com");
+                scim.try_to_create_user(&name).await
+            });
+        }
+        let mut statuses = clients.join_all().await;
+        statuses.sort_unstable();
+        assert_eq!(statuses[0], 201);
+        assert_eq!(statuses[1..], [409; 15]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_are_added_at_once_on_two_nodes_are_all_in_the_group() {
+    let Some(server) = server() else { return };
+    let installation = Installation::on_postgres(server);
+    let (first, second) = (installation.launch(), installation.launch());
+    first.wait_until_ready().await;
+    second.wait_until_ready().await;
+    let nodes = [first.base(), second.base()];
+    let admin = Admin::new(&nodes, installation.api_key().await);
+    let receiver = Receiver::start();
+    admin.subscribe(&receiver).await;
+    let scim = admin.directory().await;
+    let group = scim.create_group("everybody").await;
+
+    let mut clients = JoinSet::new();
+    for (number, node) in nodes.into_iter().cycle().take(8).enumerate() {
+        let (scim, group) = (scim.through(node), group.clone());
+        clients.spawn(async move {
+            for round in 0..5 {
+                let name = format!("user-{number}-{round}@example.com");
+                let user = scim.create_user(&name).await;
+                scim.add_members(&group, &[user]).await;
+            }
+        });
+    }
+    clients.join_all().await;
+
+    settled(&admin, &receiver, &[scim.directory()], DELIVERY_MAX).await;
+    let shown = scim.picture().await;
+    assert_eq!(shown.memberships.len(), 8 * 5);
+    let ledger = receiver.ledger();
+    assert_eq!(ledger.replica(scim.directory()).unwrap().picture(), shown);
+    assert_eq!(ledger.duplicates(), 0);
+}

@@ -35,7 +35,7 @@ pub async fn test(caller: &Caller, id: &str, request: &Test) -> Result<Value, Pr
     let url = Url::parse(&endpoint.row.url).map_err(|error| Problem::internal(&error))?;
     let context = &caller.context;
     let policy = AddressPolicy::clone(&context.address_policy);
-    let client = WebhookClient::new(policy, TimeLimits::default())
+    let client = WebhookClient::new(policy, TimeLimits::default(), &caller.context.name_servers)
         .map_err(|error| Problem::internal(&error))?;
     let now_ms = context.clock.now_ms();
     let tested = trial::send(

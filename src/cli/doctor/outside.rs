@@ -1,5 +1,6 @@
 //! What is reached from outside, and what we reach there.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -77,18 +78,22 @@ pub(super) async fn receivers(config: &Config, endpoints: Vec<endpoints::Model>)
     };
     let enabled = endpoints.into_iter().filter(endpoint::is_enabled);
     futures_util::stream::iter(enabled)
-        .map(|row| receiver(policy, row))
+        .map(|row| receiver(policy, &config.webhooks.name_servers, row))
         .buffered(AT_ONCE)
         .collect()
         .await
 }
 
-async fn receiver(policy: &AddressPolicy, row: endpoints::Model) -> Finding {
+async fn receiver(
+    policy: &AddressPolicy,
+    name_servers: &[SocketAddr],
+    row: endpoints::Model,
+) -> Finding {
     // What follows the host may hold a secret of the receiver's.
     let host = Url::parse(&row.url).ok();
     let host = host.as_ref().and_then(Url::host_str).unwrap_or("");
     let name = format!("{} at {host}", row.id);
-    match reach(policy, &row.url, ANSWER_WITHIN).await {
+    match reach(policy, name_servers, &row.url, ANSWER_WITHIN).await {
         Ok(reached) => judge(&name, &reached, SystemClock.now()),
         Err(failure) => Finding::fail(
             RECEIVER,

@@ -37,9 +37,9 @@ impl Installation {
         Self::new(Some(server.create_database()))
     }
 
-    /// Any number of nodes on the empty PostgreSQL database at `url`.
-    pub(crate) fn at(url: &str) -> Self {
-        Self::new(Some(url.to_owned()))
+    /// Any number of nodes on the PostgreSQL database of this URL.
+    pub(crate) fn at(database_url: impl Into<String>) -> Self {
+        Self::new(Some(database_url.into()))
     }
 
     fn new(database_url: Option<String>) -> Self {
@@ -68,6 +68,13 @@ impl Installation {
 
     /// Starts a node.
     pub(crate) fn launch(&self) -> Node {
+        let mut node = self.prepare();
+        node.launch();
+        node
+    }
+
+    /// A node that has not been started.
+    pub(crate) fn prepare(&self) -> Node {
         let number = self.nodes.fetch_add(1, Ordering::Relaxed);
         let directory = self.files.path().join(format!("node-{number}"));
         std::fs::create_dir(&directory).expect("the directory is ours");
@@ -85,14 +92,14 @@ impl Installation {
             settings.push(("DATABASE_URL", url.clone()));
             settings.push(("MASTER_KEY", self.master_key.to_owned()));
         }
-        let mut node = Node {
+        Node {
             base: format!("http://127.0.0.1:{port}"),
             directory,
             settings,
+            environment: Vec::new(),
+            limit: None,
             child: None,
-        };
-        node.launch();
-        node
+        }
     }
 
     /// The first API key, which one of the nodes has written into a file.
@@ -120,6 +127,9 @@ pub(crate) struct Node {
     base: String,
     directory: PathBuf,
     settings: Vec<(&'static str, String)>,
+    environment: Vec<(&'static str, String)>,
+    /// What the shell is told before the server takes its place.
+    limit: Option<&'static str>,
     child: Option<Child>,
 }
 
@@ -151,9 +161,20 @@ impl Node {
         self.settings.push((name, value.to_owned()));
     }
 
+    /// Sets a variable of the environment that is not one of Rollcall's settings.
+    pub(crate) fn set_environment(&mut self, name: &'static str, value: String) {
+        self.environment.push((name, value));
+    }
+
+    /// Starts it under a limit from now on, set by commands of the shell such as `ulimit -n 64`.
+    pub(crate) fn limit(&mut self, commands: &'static str) {
+        self.limit = Some(commands);
+    }
+
     /// The binary with its settings, for a verb beside it.
     pub(crate) fn verb(&self, arguments: &[&str]) -> Command {
-        let mut command = command();
+        let mut command = command_under(self.limit);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         for (name, value) in &self.settings {
             command.env(format!("ROLLCALL_{name}"), value);
         }
@@ -164,9 +185,9 @@ impl Node {
         command
     }
 
-    /// Where its files are.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+    /// Its process, while it runs.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
     }
 
     fn launch(&mut self) {
@@ -212,12 +233,43 @@ impl Node {
         self.wait_until_ready().await;
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let told = Command::new("kill")
+            .args([name, &self.pid().to_string()])
+            .status();
+        assert!(told.is_ok_and(|status| status.success()));
+    }
+
+    /// Starts it and waits until it has given up; fails if it ended well. Returns what it said.
+    pub(crate) async fn fail_to_start(&mut self) -> String {
+        self.kill_9();
+        let before = self.log().len();
+        self.launch();
+        let mut child = self.child.take().expect("it was started");
+        let mut status = None;
+        eventually(
+            "a refusal",
+            Duration::from_secs(READY_SECONDS_MAX),
+            async || {
+                status = child.try_wait().expect("it can be asked");
+                status.is_some()
+            },
+        )
+        .await;
+        assert!(status.is_some_and(|status| !status.success()), "{status:?}");
+        self.log()[before..].to_owned()
+    }
+
     /// Asks it to stop and waits until it has; fails unless it ended well.
     pub(crate) async fn terminate(&mut self) {
+        self.signal("-TERM");
+        self.wait_until_ended().await;
+    }
+
+    /// Waits until it has ended; fails unless it ended well.
+    pub(crate) async fn wait_until_ended(&mut self) {
         let mut child = self.child.take().expect("it runs");
-        let pid = child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(told.is_ok_and(|status| status.success()));
         let mut status = None;
         eventually(
             "a stop",
@@ -247,7 +299,19 @@ impl Drop for Node {
 
 /// The binary, without any setting from our own environment.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(BINARY);
+    command_under(None)
+}
+
+/// The same in a shell that sets a limit first.
+fn command_under(limit: Option<&str>) -> Command {
+    let mut command = match limit {
+        None => Command::new(BINARY),
+        Some(limit) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &format!("{limit}; exec \"$@\""), "sh", BINARY]);
+            shell
+        }
+    };
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ROLLCALL_") {
             command.env_remove(name);
