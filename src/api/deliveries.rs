@@ -124,7 +124,7 @@ async fn position(caller: &Caller, text: &str) -> Result<i64, Problem> {
         let event = log::find(caller.context.store.reader(), id).await?;
         return event.map(|event| event.position).ok_or_else(missing);
     }
-    text.parse().or_else(|_| Err(missing()))
+    text.parse().map_err(|_not_a_number| missing())
 }
 
 /// Shows one delivery with its attempts.

@@ -182,8 +182,8 @@ pub(super) enum KeyVerb {
     New,
     /// Seal everything with the newest master key, while servers run
     ///
-    /// 1. Put a new key in front of the old one on every node (in the key file a line, in ROLLCALL_MASTER_KEY
-    /// a space between them) and restart the nodes. 2. Run this. 3. Take the old key out.
+    /// First put a new key in front of the old one on every node (in the key file a line, in `ROLLCALL_MASTER_KEY`
+    /// a space between them) and restart the nodes. Then run this. Then take the old key out.
     Rotate,
 }
 

@@ -36,15 +36,15 @@ struct Finding {
 
 impl Finding {
     fn ok(about: &'static str, text: impl Into<String>) -> Self {
-        Self::new(Verdict::Ok, about, text.into())
+        Self::new(Verdict::Ok, about, &text.into())
     }
 
     fn warn(about: &'static str, text: impl Into<String>) -> Self {
-        Self::new(Verdict::Warn, about, text.into())
+        Self::new(Verdict::Warn, about, &text.into())
     }
 
     fn fail(about: &'static str, text: impl Into<String>) -> Self {
-        Self::new(Verdict::Fail, about, text.into())
+        Self::new(Verdict::Fail, about, &text.into())
     }
 
     /// A failure that says itself what to do.
@@ -52,7 +52,7 @@ impl Finding {
         Self::fail(about, format!("{:#}", error.into()))
     }
 
-    fn new(verdict: Verdict, about: &'static str, text: String) -> Self {
+    fn new(verdict: Verdict, about: &'static str, text: &str) -> Self {
         Self {
             verdict,
             about,

@@ -35,7 +35,7 @@ fn checked_at_release<D: sqlx::Database>(options: PoolOptions<D>) -> PoolOptions
         Box::pin(async move {
             tokio::time::timeout(RELEASE_LIMIT, connection.ping())
                 .await
-                .map_err(|_| sqlx::Error::PoolTimedOut)??;
+                .map_err(|_elapsed| sqlx::Error::PoolTimedOut)??;
             Ok(!connection.is_in_transaction())
         })
     })

@@ -49,6 +49,10 @@ const SWEEP_EVERY_MS: i64 = 5_000;
 const LOOK_EVERY_MS: i64 = 250;
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four things that come and go independently"
+)]
 struct Shard {
     visit: u64,
     lease: Lease,
@@ -278,7 +282,8 @@ impl Dispatcher {
                 || recording.any(|id| !settings.contains_key(id))
         };
         let numbers = self.shards.iter().filter(|(_, shard)| ends(shard));
-        for number in numbers.map(|(number, _)| *number).collect::<Vec<_>>() {
+        let numbers: BTreeSet<i16> = numbers.map(|(number, _)| *number).collect();
+        for number in numbers {
             self.drop_shard(number, actions);
         }
         for shard in self.shards.values_mut() {

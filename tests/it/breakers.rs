@@ -4,10 +4,11 @@
 //! witness, another endpoint that always answers: what it gets shows that the server has had its chance to
 //! send to the first one as well.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rollcall::actor::Actor;
-use rollcall::clock::Clock as _;
+use rollcall::clock::{Clock as _, ManualClock};
 use rollcall::ids::EndpointId;
 use rollcall::storage::tables::{attempts, audit_entries, endpoint_states, endpoints};
 use rollcall::webhooks::endpoint;
@@ -38,7 +39,7 @@ impl Scene {
     async fn set(world: StillServer, directories: usize) -> Self {
         let admin = world.admin();
         let id = admin.subscribe(&world.receiver).await;
-        let witness = Receiver::start_with(world.clock.clone());
+        let witness = Receiver::start_with(Arc::<ManualClock>::clone(&world.clock));
         admin.subscribe(&witness).await;
         let mut made = Vec::new();
         for _ in 0..directories {

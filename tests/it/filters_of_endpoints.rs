@@ -2,8 +2,10 @@
 //! without noticing, and never waits for what does not come, also while its filter changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rollcall::clock::ManualClock;
 use rollcall::storage::tables::events;
 use sea_orm::{EntityTrait as _, QueryOrder as _};
 use serde_json::{Value, json};
@@ -26,7 +28,7 @@ struct Subscriber {
 
 impl Subscriber {
     async fn new(world: &StillServer, filter: Value) -> Self {
-        let receiver = Receiver::start_with(world.clock.clone());
+        let receiver = Receiver::start_with(Arc::<ManualClock>::clone(&world.clock));
         let mut body = filter;
         body["endpoint_url"] = json!(receiver.url());
         let made = world.vendor().create_endpoint(body).await.expect(201);

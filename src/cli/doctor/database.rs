@@ -65,7 +65,7 @@ fn permissions(file: &Path) -> Option<Finding> {
     use std::os::unix::fs::PermissionsExt as _;
 
     let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o777;
-    Some(if mode & 0o077 == 0 {
+    Some(if mode.trailing_zeros() >= 6 {
         Finding::ok("database file", "only its owner can read it")
     } else {
         let file = file.display();

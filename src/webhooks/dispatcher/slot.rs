@@ -434,22 +434,18 @@ impl Live {
     }
 
     fn next_of_laggards(&mut self, now_ms: i64, is_probe: bool) -> Option<Sending> {
-        let mut organizations: BTreeMap<OrganizationId, BTreeMap<DirectoryId, ()>> =
-            BTreeMap::new();
+        let mut organizations: BTreeMap<OrganizationId, BTreeSet<DirectoryId>> = BTreeMap::new();
         for (id, laggard) in &self.laggards {
             let stream = laggard.stream().filter(|_| !laggard.is_held);
             if let Some(organization) = stream.and_then(Stream::organization) {
-                organizations
-                    .entry(organization)
-                    .or_default()
-                    .insert(*id, ());
+                organizations.entry(organization).or_default().insert(*id);
             }
         }
         let is_there = |id: &OrganizationId, _: &mut DirectoryId| organizations.contains_key(id);
         self.last_sent.retain(is_there);
         for (organization, directories) in in_turn(&organizations, self.last_organization) {
             let last = self.last_sent.get(organization).copied();
-            for (id, ()) in in_turn(directories, last) {
+            for id in in_turn_of(directories, last) {
                 let laggard = self.laggards.get_mut(id);
                 let stream = laggard.and_then(Laggard::stream_mut);
                 if let Some(sending) = stream.and_then(|stream| stream.next(now_ms, is_probe)) {
@@ -520,6 +516,14 @@ fn in_turn<K: Copy + Ord, V>(
     let first = map.range((after, Unbounded));
     let rest = last.map(|last| map.range(..=last));
     first.chain(rest.into_iter().flatten())
+}
+
+/// Those of a set, the one after `last` first.
+fn in_turn_of<K: Copy + Ord>(set: &BTreeSet<K>, last: Option<K>) -> impl Iterator<Item = &K> {
+    let after = last.map_or(Unbounded, Excluded);
+    let rest = last.map(|last| set.range(..=last));
+    set.range((after, Unbounded))
+        .chain(rest.into_iter().flatten())
 }
 
 impl Laggard {

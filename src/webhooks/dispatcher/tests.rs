@@ -12,6 +12,10 @@ const SEEDS: u64 = 1_000;
 const SEEDS_OF_FLAWS: u64 = 300;
 
 /// `ROLLCALL_TEST_SEEDS` asks for more worlds.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is no setting, but how long the one who tests wants to wait"
+)]
 fn seeds() -> u64 {
     let asked = std::env::var("ROLLCALL_TEST_SEEDS").ok();
     asked.map_or(SEEDS, |text| text.parse().unwrap())

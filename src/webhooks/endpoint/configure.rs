@@ -47,17 +47,20 @@ impl Changes {
     pub(super) fn prepare(self, master_key: &MasterKey, id: EndpointId) -> Prepared {
         let headers = self.headers.as_ref();
         Prepared {
-            sealed_headers: headers.map(|headers| headers.seal(master_key, id)),
+            sealed_headers: headers.map(|headers| SealedHeaders(headers.seal(master_key, id))),
             sealed_signing_key: secrets::new_signing_key(master_key, id),
             changes: self,
         }
     }
 }
 
+/// Headers as they go into the row: nothing if there are none.
+struct SealedHeaders(Option<Vec<u8>>);
+
 /// Changes that can be written down.
 pub(super) struct Prepared {
     changes: Changes,
-    sealed_headers: Option<Option<Vec<u8>>>,
+    sealed_headers: Option<SealedHeaders>,
     sealed_signing_key: Vec<u8>,
 }
 
@@ -76,7 +79,7 @@ impl Prepared {
         apply(&changes.rate_per_second, &mut row.rate_per_second);
         row.timeout_ms = changes.timeout_ms.unwrap_or(row.timeout_ms);
         if let Some(sealed) = &self.sealed_headers {
-            row.sealed_headers.clone_from(sealed);
+            row.sealed_headers.clone_from(&sealed.0);
         }
         if let Some(is_held) = changes.held {
             row.held_at = is_held.then(|| row.held_at.unwrap_or(now));

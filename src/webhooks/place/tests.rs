@@ -119,6 +119,7 @@ async fn placed(store: &Store, view: &View, source: Source) -> Place {
     load(store, view, SHARD, source).await.unwrap().unwrap()
 }
 
+#[expect(clippy::too_many_lines, reason = "one story")]
 async fn records_are_fenced_whole_and_repeatable(url: &str) {
     let store = Store::open(url, Opener::Command, Arc::new(SystemClock))
         .await

@@ -105,7 +105,7 @@ impl Record {
         self.record_failures(tx, tried, before).await?;
         let number = before + i32::try_from(tried.attempts.len()).unwrap_or(0);
         // What the dispatcher still tries is for it to write down.
-        if !exception.is_none_or(|state| state == "parked") {
+        if exception.is_some_and(|state| state != "parked") {
             return Ok(());
         }
         if tried.is_delivered() {

@@ -258,7 +258,7 @@ impl Node {
         )
         .await;
         assert!(status.is_some_and(|status| !status.success()), "{status:?}");
-        self.log()[before..].to_owned()
+        self.log().split_off(before)
     }
 
     /// Asks it to stop and waits until it has; fails unless it ended well.

@@ -45,7 +45,7 @@ impl Authority {
 
     /// A certificate for a name.
     pub(crate) fn vouch_for(&self, name: &str) -> Identity {
-        self.sign(params(name))
+        self.sign(&params(name))
     }
 
     /// A certificate whose time is over.
@@ -53,10 +53,10 @@ impl Authority {
         let mut params = params(name);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Identity {
+    fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity::new(certificate.der(), &key)

@@ -452,6 +452,7 @@ impl World {
         newest
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each thing that happens")]
     fn happen(&mut self, happening: Happening) -> Checked {
         match happening {
             Happening::Start(node) => {
