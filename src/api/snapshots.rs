@@ -117,7 +117,7 @@ fn parse_endpoint(id: &str) -> Result<EndpointId, Problem> {
     EndpointId::parse(id).ok_or_else(|| Problem::not_found("Webhook endpoint", id))
 }
 
-fn problem(error: Error) -> Problem {
+pub(super) fn problem(error: Error) -> Problem {
     let code = match error {
         Error::NoEndpoint(id) => return Problem::not_found("Webhook endpoint", &id.to_string()),
         Error::NoDirectory(id) => return Problem::not_found("Directory", &id.to_string()),

@@ -31,7 +31,7 @@ pub(super) enum EndpointVerb {
         /// Where the webhooks go (https, except towards networks in `webhooks.allow_networks`)
         #[arg(long = "endpoint-url", value_name = "URL")]
         endpoint_url: String,
-        /// Where in the log it begins: now or beginning
+        /// Where in the log it begins: now, beginning, or now with a snapshot of each directory first
         #[arg(long, value_name = "WHERE")]
         start_at: Option<String>,
         #[command(flatten)]

@@ -117,7 +117,7 @@ pub async fn run(tools: Tools, shutdown: CancellationToken, drain_within: Durati
     );
     tasks.spawn(keeper.run(lease_inbox, helpers.clone()));
     let driver = Driver {
-        tools,
+        tools: Arc::new(tools),
         reports,
         orders,
         tasks: tasks.clone(),
@@ -136,7 +136,7 @@ pub async fn run(tools: Tools, shutdown: CancellationToken, drain_within: Durati
 }
 
 struct Driver {
-    tools: Tools,
+    tools: Arc<Tools>,
     reports: Reports,
     orders: mpsc::UnboundedSender<GiveBack>,
     tasks: TaskTracker,
@@ -403,9 +403,11 @@ impl Driver {
             return;
         };
         let abort = self.aborts.entry(id.shard).or_default().clone();
-        let (tools, reports) = (self.tools.clone(), self.reports.clone());
+        let (tools, reports) = (Arc::clone(&self.tools), self.reports.clone());
         self.tasks.spawn(async move {
+            // A request takes some kilobytes while it is on its way, and a task is moved more than once.
             let attempt = attempt_unless_replayed(&tools, &target, id.endpoint, &sending);
+            let attempt = Box::pin(attempt);
             if let Some(attempted) = abort.run_until_cancelled(attempt).await {
                 let position = sending.offer.position;
                 report(&reports, Input::Ended(id, position, attempted));

@@ -137,7 +137,8 @@ async fn resend(world: &StillServer, admin: &Admin, endpoint: &str, sent: &[Requ
         .rfind(|one| one.body.contains("\"dsync.user.deleted\""))
         .unwrap();
     let deleted: Value = serde_json::from_str(&end_of_user.body).unwrap();
-    let made = sent.iter().find(|one| {
+    let all = world.receiver.ledger().requests().to_vec();
+    let made = all.iter().find(|one| {
         let body: Value = serde_json::from_str(&one.body).unwrap();
         body["event"] == "dsync.user.created" && body["data"]["id"] == deleted["data"]["id"]
     });

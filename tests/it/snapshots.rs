@@ -47,6 +47,7 @@ on_both_still! {
     a_snapshot_goes_on_after_a_restart_and_the_live_events_wait_for_its_end,
     one_snapshot_at_a_time_is_on_its_way_and_can_be_cancelled,
     a_receiver_that_knows_nothing_but_webhooks_computes_the_checksum,
+    a_new_endpoint_may_begin_with_a_snapshot_of_each_directory,
 }
 
 async fn start(admin: &Admin, scim: &Scim, endpoint: &str) -> Value {
@@ -379,5 +380,36 @@ async fn a_receiver_that_knows_nothing_but_webhooks_computes_the_checksum(world:
     assert!(digests.contains(&copy.digest()));
     let now = checksum(&admin, &scim).await;
     assert_eq!(now["sha256"], copy.digest());
+    world.stop().await;
+}
+
+async fn a_new_endpoint_may_begin_with_a_snapshot_of_each_directory(world: StillServer) {
+    let admin = world.admin();
+    let (one, other) = (admin.directory().await, admin.directory().await);
+    populate(&one, 5).await;
+    other.create_user("alone@example.com").await;
+    let body = json!({"endpoint_url": world.receiver.url(), "start_at": "snapshot"});
+    let made = admin.post("/admin/v1/webhook_endpoints", body).await;
+    world
+        .receiver
+        .expect_secret(made["secret"].as_str().unwrap());
+
+    eventually("the end of both snapshots", SOON, async || {
+        let (sent, _) = sort(&world.receiver);
+        let ends = sent
+            .iter()
+            .filter(|request| request.headers.contains_key("rollcall-snapshot-end"));
+        ends.count() == 2
+    })
+    .await;
+    let (sent, live) = sort(&world.receiver);
+    let of = |scim: &Scim| {
+        let of_it = sent.iter().filter(|one| one.directory == scim.directory());
+        of_it
+            .filter(|one| one.body.contains("dsync.user.created"))
+            .count()
+    };
+    assert_eq!((of(&one), of(&other)), (5, 1));
+    assert!(live.is_empty());
     world.stop().await;
 }

@@ -10,18 +10,21 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::read::field_error;
-use super::{Caller, FieldError, Problem};
+use super::{Caller, FieldError, Problem, snapshots};
 use crate::clock;
 use crate::events::Kind;
 use crate::ids::EndpointId;
 use crate::storage::tables::{endpoint_gaps, endpoints};
 use crate::webhooks::endpoint::{self, Endpoint, Error, Filter, NewEndpoint, Role, Start};
-use crate::webhooks::{retention, signature};
+use crate::webhooks::{retention, signature, snapshot};
 
 pub use fields::Settings;
 pub use list::{ListEndpoints, list, list_contract};
 pub use secrets::{Promote, add_secret, end_secret, promote_secret};
 pub use trial::{Test, test};
+
+/// Begins where the log ends, with the whole state of each directory first.
+const SNAPSHOT: &str = "snapshot";
 
 /// What the wire contract says of an endpoint; what it does not know is ignored.
 #[derive(Debug, Default, Deserialize)]
@@ -98,13 +101,14 @@ async fn make(caller: &Caller, request: Settings) -> Result<Endpoint, Problem> {
         return Err(Problem::invalid(vec![field_error("status", code)]));
     }
     let start = match request.start_at.as_deref() {
-        None | Some("now") => Start::Now,
+        None | Some("now" | SNAPSHOT) => Start::Now,
         Some("beginning") => Start::Beginning,
         Some(_) => {
-            let error = field_error("start_at", "must be now or beginning");
+            let error = field_error("start_at", "must be now, beginning or snapshot");
             return Err(Problem::invalid(vec![error]));
         }
     };
+    let wants_snapshots = request.start_at.as_deref() == Some(SNAPSHOT);
     let mut settings = fields::check(caller, request).await?;
     let Some(url) = settings.url.take() else {
         let error = field_error("endpoint_url", "must be given");
@@ -116,9 +120,15 @@ async fn make(caller: &Caller, request: Settings) -> Result<Endpoint, Problem> {
         start,
     };
     let context = &caller.context;
-    endpoint::create(&context.store, caller.actor, &context.master_key, endpoint)
+    let made = endpoint::create(&context.store, caller.actor, &context.master_key, endpoint)
         .await
-        .map_err(|error| problem(error, ""))
+        .map_err(|error| problem(error, ""))?;
+    if wants_snapshots {
+        snapshot::of_everything(&context.store, caller.actor, made.row.id)
+            .await
+            .map_err(snapshots::problem)?;
+    }
+    Ok(made)
 }
 
 /// Shows an endpoint, and how many events it has not received yet.

@@ -110,7 +110,7 @@ async fn settings_that_do_not_fit_are_named(app: TestApp) {
     for body in [json!({"colour": "red"}), json!({"max_in_flight": "many"})] {
         vendor.configure_endpoint(id(&made), body).await.expect(422);
     }
-    let later = json!({"endpoint_url": url(2), "start_at": "snapshot"});
+    let later = json!({"endpoint_url": url(2), "start_at": "yesterday"});
     let refused = vendor.create_endpoint(later).await.expect(422);
     assert_eq!(fields(&refused), ["start_at"]);
     let refused = vendor.create_endpoint(json!({})).await.expect(422);
