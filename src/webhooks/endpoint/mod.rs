@@ -1,7 +1,7 @@
 //! Webhook endpoints: where a vendor's events go.
 //!
 //! Cast: an endpoint takes what its [`Filter`] passes, as its [`Options`] say, signed with its [`Keys`] and
-//! with its own [`Headers`]. [`create`], [`configure`] and [`disabling`] change it, [`secrets`] rotates what
+//! with its own [`Headers`]. [`create`], [`configure`], [`enable`] and [`disable`] change it, [`secrets`] rotates what
 //! it is signed with, and [`trial`] sends it an event that never happened.
 //!
 //! Signing secrets and header values are sealed with the master key: whoever has only the database cannot

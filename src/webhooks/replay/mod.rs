@@ -1,7 +1,7 @@
 //! Replays: events of the log sent to an endpoint once more.
 //!
 //! Cast: a replay is a row that says which events, and how far it has come; [`plan`] makes it from what was
-//! asked, [`run`] works on it on whichever node has claimed it, [`record`] writes down a page of results,
+//! asked, [`run`] works on it on whichever node has claimed it, `record` writes down a page of results,
 //! fenced by the claim. A replay keeps the order of each directory, sends the same ids, bodies and
 //! sequences as the first time, and is marked with its id in `Rollcall-Replay`. It never changes where the
 //! dispatcher is: what has not arrived yet is delivered by it all the same.
