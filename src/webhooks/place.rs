@@ -132,16 +132,28 @@ pub async fn ended(
     endpoint_id: EndpointId,
     positions: &[i64],
 ) -> Result<BTreeSet<i64>, DbErr> {
-    let ended = deliveries::Entity::find()
-        .select_only()
-        .column(deliveries::Column::Position)
-        .filter(deliveries::Column::EndpointId.eq(endpoint_id))
-        .filter(deliveries::Column::Position.is_in(positions.iter().copied()))
-        .filter(deliveries::Column::State.is_in(ENDED))
-        .into_tuple::<i64>()
-        .all(store.dispatch_reader())
-        .await?;
-    Ok(ended.into_iter().collect())
+    // A look at the key for each position: asked for all at once, PostgreSQL would rather read whatever
+    // the endpoint has received, as long as it believes that this is little.
+    let dialect = store.dialect();
+    let sql = format!(
+        "SELECT (SELECT d.position FROM deliveries d WHERE d.endpoint_id = $1 \
+         AND d.position = r.position AND d.state IN ('delivered', 'parked')) AS ended FROM {}",
+        dialect.rows(2, &[("position", ColumnKind::Integer)])
+    );
+    let rows: Vec<Json> = positions
+        .iter()
+        .map(|position| json!({"position": position}))
+        .collect();
+    let values: [Value; 2] = [endpoint_id.into(), Json::Array(rows).to_string().into()];
+    let mut ended = BTreeSet::new();
+    for row in store
+        .dispatch_reader()
+        .query_all_raw(dialect.statement(&sql, values))
+        .await?
+    {
+        ended.extend(row.try_get::<Option<i64>>("", "ended")?);
+    }
+    Ok(ended)
 }
 
 async fn load_all_events(
