@@ -5,13 +5,22 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
 };
 
 use super::gaps::Seen;
 use crate::events::Kind;
 use crate::ids::{DirectoryId, EventId, ResourceId};
 use crate::storage::tables::events;
+
+/// The first `limit` events after position `after` up to and including `up_to`; whose, the caller says.
+fn stretch(after: i64, up_to: i64, limit: u64) -> Select<events::Entity> {
+    events::Entity::find()
+        .filter(events::Column::Position.gt(after))
+        .filter(events::Column::Position.lte(up_to))
+        .order_by_asc(events::Column::Position)
+        .limit(limit)
+}
 
 /// The events of `shard` after position `after` up to and including `up_to`, at most `limit` of them.
 ///
@@ -24,12 +33,8 @@ pub async fn read_shard(
     up_to: i64,
     limit: u64,
 ) -> Result<Vec<events::Model>, DbErr> {
-    events::Entity::find()
+    stretch(after, up_to, limit)
         .filter(events::Column::Shard.eq(shard))
-        .filter(events::Column::Position.gt(after))
-        .filter(events::Column::Position.lte(up_to))
-        .order_by_asc(events::Column::Position)
-        .limit(limit)
         .all(connection)
         .await
 }
@@ -46,16 +51,12 @@ pub async fn skim_shard(
     up_to: i64,
     limit: u64,
 ) -> Result<Vec<Seen>, DbErr> {
-    let rows = events::Entity::find()
+    let rows = stretch(after, up_to, limit)
         .select_only()
         .column(events::Column::Position)
         .column(events::Column::DirectoryId)
         .column(events::Column::Sequence)
         .filter(events::Column::Shard.eq(shard))
-        .filter(events::Column::Position.gt(after))
-        .filter(events::Column::Position.lte(up_to))
-        .order_by_asc(events::Column::Position)
-        .limit(limit)
         .into_tuple::<(i64, DirectoryId, Option<i64>)>()
         .all(connection)
         .await?;
@@ -104,13 +105,9 @@ pub async fn read_user(
     up_to: i64,
     limit: u64,
 ) -> Result<Vec<events::Model>, DbErr> {
-    events::Entity::find()
+    stretch(after, up_to, limit)
         .filter(events::Column::DirectoryId.eq(directory_id))
         .filter(events::Column::UserId.eq(user_id))
-        .filter(events::Column::Position.gt(after))
-        .filter(events::Column::Position.lte(up_to))
-        .order_by_asc(events::Column::Position)
-        .limit(limit)
         .all(connection)
         .await
 }
@@ -155,12 +152,8 @@ pub async fn read_directory(
     up_to: i64,
     limit: u64,
 ) -> Result<Vec<events::Model>, DbErr> {
-    events::Entity::find()
+    stretch(after, up_to, limit)
         .filter(events::Column::DirectoryId.eq(directory_id))
-        .filter(events::Column::Position.gt(after))
-        .filter(events::Column::Position.lte(up_to))
-        .order_by_asc(events::Column::Position)
-        .limit(limit)
         .all(connection)
         .await
 }
@@ -223,13 +216,7 @@ pub async fn read_all(
     up_to: i64,
     limit: u64,
 ) -> Result<Vec<events::Model>, DbErr> {
-    events::Entity::find()
-        .filter(events::Column::Position.gt(after))
-        .filter(events::Column::Position.lte(up_to))
-        .order_by_asc(events::Column::Position)
-        .limit(limit)
-        .all(connection)
-        .await
+    stretch(after, up_to, limit).all(connection).await
 }
 
 /// The position of the last event up to and including `up_to`, 0 if there is none.

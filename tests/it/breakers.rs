@@ -157,33 +157,12 @@ impl Scene {
     }
 }
 
-macro_rules! on_both_still {
-    ($($name:ident)*) => {
-        mod on_sqlite {
-            use super::StillServer;
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                super::$name(StillServer::on_sqlite().await).await;
-            })*
-        }
-        mod on_postgres {
-            use super::StillServer;
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                if let Some(world) = StillServer::on_postgres().await {
-                    super::$name(world).await;
-                }
-            })*
-        }
-    };
-}
-
 on_both_still! {
-    a_restart_keeps_a_breaker_open_and_its_probes_go_on_where_they_were
-    a_receiver_that_asks_for_a_pause_gets_nothing_until_it_is_over
-    an_endpoint_that_says_it_is_gone_is_disabled_at_once_and_goes_on_where_it_was_when_enabled
-    an_endpoint_that_fails_for_a_week_is_told_of_three_times_and_then_disabled
-    an_endpoint_gets_no_more_in_a_second_than_it_wants
+    a_restart_keeps_a_breaker_open_and_its_probes_go_on_where_they_were,
+    a_receiver_that_asks_for_a_pause_gets_nothing_until_it_is_over,
+    an_endpoint_that_says_it_is_gone_is_disabled_at_once_and_goes_on_where_it_was_when_enabled,
+    an_endpoint_that_fails_for_a_week_is_told_of_three_times_and_then_disabled,
+    an_endpoint_gets_no_more_in_a_second_than_it_wants,
 }
 
 async fn a_restart_keeps_a_breaker_open_and_its_probes_go_on_where_they_were(world: StillServer) {

@@ -18,29 +18,6 @@ use crate::support::waiting::{eventually, settled};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A test on SQLite and on PostgreSQL.
-macro_rules! on_both_still {
-    ($($name:ident),* $(,)?) => {
-        $(
-            mod $name {
-                use crate::support::still::StillServer;
-
-                #[tokio::test(flavor = "multi_thread")]
-                async fn sqlite() {
-                    Box::pin(super::$name(StillServer::on_sqlite().await)).await;
-                }
-
-                #[tokio::test(flavor = "multi_thread")]
-                async fn postgres() {
-                    if let Some(world) = StillServer::on_postgres().await {
-                        Box::pin(super::$name(world)).await;
-                    }
-                }
-            }
-        )*
-    };
-}
-
 on_both_still! {
     a_snapshot_and_the_events_after_it_make_the_state_at_the_end_while_everything_changes,
     a_snapshot_of_an_empty_directory_is_its_beginning_and_its_end,

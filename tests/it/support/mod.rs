@@ -3,6 +3,8 @@
 
 #[macro_use]
 pub(crate) mod database;
+#[macro_use]
+pub(crate) mod still;
 
 pub(crate) mod actors;
 pub(crate) mod app;
@@ -19,7 +21,6 @@ pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod receiver;
 pub(crate) mod replica;
-pub(crate) mod still;
 pub(crate) mod store;
 pub(crate) mod tls;
 pub(crate) mod waiting;

@@ -21,6 +21,29 @@ use super::receiver::Receiver;
 const NOW_MS: i64 = 1_790_000_000_000;
 const MASTER_KEY: &str = "rcmk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
+/// Makes two tests of each `async fn name(world: StillServer)` named, `name::sqlite` and `name::postgres`.
+macro_rules! on_both_still {
+    ($($name:ident),* $(,)?) => {
+        $(
+            mod $name {
+                use crate::support::still::StillServer;
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn sqlite() {
+                    Box::pin(super::$name(StillServer::on_sqlite().await)).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn postgres() {
+                    if let Some(world) = StillServer::on_postgres().await {
+                        Box::pin(super::$name(world)).await;
+                    }
+                }
+            }
+        )*
+    };
+}
+
 /// A server in this process whose clock stands still.
 pub(crate) struct StillServer {
     pub(crate) clock: Arc<ManualClock>,
